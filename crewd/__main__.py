@@ -1,0 +1,12 @@
+"""`python -m crewd` and the console script."""
+
+
+def main() -> None:
+    """Run the command line."""
+    from crewd.cli.main import cli
+
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Settings, assembled from the options that the parts own."""

@@ -1,0 +1,1 @@
+"""The only door to clock, chance, processes, disk and service manager."""

@@ -1,0 +1,38 @@
+"""Moments: what three clocks said at once, and how a wall time is written."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """All three clocks, read together. Only `wall` may jump; only `boot` runs on while the machine sleeps.
+
+    `mono` is CLOCK_MONOTONIC, which on Linux stands still in suspend, `boot` is CLOCK_BOOTTIME, which
+    does not (clock_gettime(2)). All three are seconds.
+    """
+
+    wall: float
+    mono: float
+    boot: float
+
+
+def rfc3339(wall: float) -> str:
+    """Write epoch seconds as RFC 3339 in UTC with milliseconds and `Z`: `2026-11-21T02:13:00.250Z`."""
+    # Rounded down, as a clock shows it: a record never carries a time that has not yet come.
+    moment = datetime.fromtimestamp(wall, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def parse_rfc3339(text: str) -> float | None:
+    """Read what a runtime wrote as a time; None where it is no time. A time without a zone is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        return moment.timestamp()
+    except (OverflowError, ValueError):
+        return None

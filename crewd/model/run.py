@@ -1,0 +1,116 @@
+"""Runs and their tasks, as a runtime's files tell them. What crewd itself concludes is in verdict.py."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from crewd.model.process import ProcessClaim
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    PLANNING = "planning"
+    RUNNING = "running"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"  # the runtime's word is in `status_text`
+
+
+class TaskStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    NEEDS_ATTENTION = "needs_attention"  # pi-crew: ended without a result
+    UNKNOWN = "unknown"
+
+
+# "blocked" is not here: a blocked run can go on.
+RUN_ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+TASK_ENDED = frozenset(
+    {
+        TaskStatus.COMPLETED,
+        TaskStatus.FAILED,
+        TaskStatus.CANCELLED,
+        TaskStatus.SKIPPED,
+        TaskStatus.NEEDS_ATTENTION,
+    }
+)
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A declared wait. While it lasts the silence clock stands still; its age has an alert of its own."""
+
+    reason: str  # "human", "throttled", "parked"
+    since: float | None = None  # wall time, as written
+    detail: str = ""
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A worker's own word that it will be silent for `seconds` from the moment it was written."""
+
+    seconds: float
+    tool: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens and cost, summed over all model calls of a task so far."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cost_usd: float | None = None  # None: unknown, which is not 0
+    model: str = ""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One task of a run, as its runtime wrote it."""
+
+    task_id: str
+    status: TaskStatus
+    status_text: str  # the runtime's own word
+    attempt: int = 1
+    task_type: str = ""  # role or step: a name from the workflow, not free text
+    agent: str = ""
+    model: str = ""
+    title: str = ""
+    depends_on: tuple[str, ...] = ()
+    started_at: float | None = None  # wall times as written
+    finished_at: float | None = None
+    error: str = ""
+    claim: ProcessClaim | None = None
+    # What changes when work moves. Compared for equality, never subtracted.
+    token: tuple[Any, ...] = ()
+    beat_at: float | None = None  # newest sign of life by the writer's clock: display and skew only
+    waiting: Waiting | None = None
+    lease: Lease | None = None
+    tool: str = ""  # tool that the worker says it is inside of
+    hint: str = ""  # tail of the worker's own words, at most 2 KiB, for the wedge diagnosis
+    usage: Usage | None = None
+    extra: dict[str, str] = {}  # fields that this version does not know, as JSON text, capped
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run, as its runtime wrote it, with every task it names."""
+
+    run_id: str
+    runtime: str
+    crew: str
+    status: RunStatus
+    status_text: str
+    folder: str  # where it was found; its own idea of where it lives is ignored
+    tasks: tuple[Task, ...] = ()
+    goal: str = ""
+    created_at: float | None = None
+    updated_at: float | None = None
+    waiting: Waiting | None = None
+    runner: ProcessClaim | None = None
+    usage: Usage | None = None
+    extra: dict[str, str] = {}

@@ -1,0 +1,73 @@
+"""The snapshot: one immutable picture of everything crewd believes, made at the end of each round.
+
+Whoever is asked (metrics, HTTP, command line) answers from it, so that answering never touches a round.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from crewd.model.look import ReadResult
+from crewd.model.process import ProcessSeen
+from crewd.model.run import Run
+from crewd.model.verdict import Standing, Verdict
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """One worker: a task that is running or waiting, and where it stands."""
+
+    task_id: str
+    attempt: int
+    standing: Standing
+    verdict: Verdict  # of the latest judgement
+    heard_at: float  # on its root's observed clock; see Snapshot.silence
+    progress_at: float | None  # wall time at which crewd saw the latest progress; None: not since crewd started
+    process: ProcessSeen
+    task_type: str = ""
+    waiting_since: float | None = None
+    tool: str = ""
+    first_seen_at: float = 0.0
+
+
+class RunView(msgspec.Struct, frozen=True):
+    """One run with its workers."""
+
+    run: Run
+    root: str  # key of the observed clock
+    workers: tuple[WorkerView, ...] = ()
+    unread: ReadResult | None = None  # set while its files cannot be read
+    unread_rounds: int = 0
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What crewd thinks of itself."""
+
+    started_at: float = 0.0
+    round_number: int = 0
+    round_at: float = 0.0  # wall time of the latest complete round
+    round_interval: float = 5.0
+    hold: str = ""  # why nobody may get worse just now; "" = no hold
+    hold_seconds_left: float = 0.0
+    brake: str = ""  # why the mass brake is engaged; "" = it is not
+    local_health: float = 1.0  # the multiplier on all thresholds, 1 to 5
+    degraded: Mapping[str, str] = {}  # part -> what is wrong with it
+    parts: Mapping[str, bool] = {}  # part -> ready
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything crewd believes, at the end of one round."""
+
+    taken_at: float  # wall time
+    health: Health
+    runs: Mapping[str, RunView] = {}
+    observed: Mapping[str, float] = {}  # root -> its observed clock, seconds
+    dead_letters: Mapping[str, tuple[int, float | None]] = {}  # crew -> (open letters, oldest wall time)
+    verdicts_open: Mapping[tuple[str, str], int] = {}  # (runtime, reason) -> open `dead` verdicts
+    thresholds: Mapping[str, Mapping[str, float]] = {}  # runtime -> level -> seconds
+
+    def silence(self, view: RunView, worker: WorkerView) -> float:
+        """Observed silence of a worker in seconds: never more than crewd itself has been awake and looking."""
+        return max(0.0, self.observed.get(view.root, worker.heard_at) - worker.heard_at)
+
+
+EMPTY = Snapshot(taken_at=0.0, health=Health())

@@ -1,0 +1,1 @@
+"""DECIDE: verdict and history in, action out. Pure: `now` and `roll` are arguments."""
