@@ -40,6 +40,8 @@ class ProcessFacts(msgspec.Struct, frozen=True):
     mine: bool  # False where argv and environment may not be read (another user's process)
     marks_found: tuple[str, ...] = ()  # those of the marks asked for that argv or environment carry
     io_chars: int | None = None  # rchar + wchar of /proc/PID/io: bytes through read(2) and write(2), sockets too
+    # False: it exists, and /proc hides everything else of it (hidepid, ProtectProc=): letter "?", start_ticks 0.
+    visible: bool = True
 
 
 class ProcessState(StrEnum):
@@ -55,7 +57,7 @@ class Activity(msgspec.Struct, frozen=True):
     """Cheap signs that an otherwise silent, living process still does something (DETECTION.md, section 6)."""
 
     cpu_ticks_per_second: float = 0.0
-    io_chars_per_second: float = 0.0
+    io_chars_per_second: float | None = 0.0  # None: may not be read
     tools: tuple[str, ...] = ()  # names of living processes below it
     sockets: int | None = None  # established connections
     wait_channel: str = ""

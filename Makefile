@@ -1,0 +1,43 @@
+# Every target says what it does: `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench docs lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml requirements-dev.lock
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "crewd needs Python 3.11 or later: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
+
+run: $(READY) ## Set up, and watch a small live demo crew for two minutes
+	$(BIN)/crewd demo
+
+test: $(READY) ## Set up, and run the quick tests
+	$(BIN)/pytest -m "not slow"
+
+check: $(READY) ## Format, lint, types, all tests, architecture contracts, promises: what every commit passes
+	$(BIN)/ruff format --check crewd tests bench
+	$(BIN)/ruff check crewd tests bench
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: $(READY) ## Print the comparisons of docs/performance.md
+	$(BIN)/python -m bench
+
+docs: $(READY) ## Check that the reference pages and the code agree
+	$(BIN)/pytest tests/promises
+
+lock: $(READY) ## Renew the hash locks from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove the environment and everything that was generated
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

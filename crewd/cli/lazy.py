@@ -1,0 +1,57 @@
+"""A group of commands that imports a command only when it is called, so that starting costs what is used."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from crewd.cli.text import clean
+from crewd.errors import CrewdError, SettingsError
+
+
+class LazyGroup(click.Group):
+    """Commands by name: where each lives, and its line in the help, so that the help imports none of them."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._lazy:
+            return None
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self._lazy.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what ends it into a message on stderr and an exit code."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except CrewdError as error:
+            # Complaints about settings name their own file, one a line.
+            click.echo(error if isinstance(error, SettingsError) else f"crewd: {clean(str(error))}", err=True)
+            ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            # Whoever read us has seen enough, as in `crewd events | head`: no error, and nothing more to write.
+            _abandon_stdout()
+            ctx.exit(0)
+        return result
+
+
+def _abandon_stdout() -> None:
+    import os
+
+    # Otherwise the interpreter flushes what is left at its end, and complains of the pipe once more.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,0 +1,60 @@
+"""Where crewd keeps its things when nobody says otherwise: the folders of systemd first, then those of XDG."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG_VARIABLE = "CREWD_CONFIG"
+
+
+@dataclass(frozen=True)
+class ConfigPlace:
+    """The configuration file that counts; None: there is none, and the built-in defaults count."""
+
+    path: Path | None
+    demanded: bool = False  # someone named it, so that it must be there
+
+
+def state_folder(environ: Mapping[str, str], configured: str = "") -> Path:
+    """Name the folder of ledger.sqlite3 and daemon.json."""
+    if configured:
+        return Path(configured).expanduser()
+    # systemd joins several folders with ":"; the first is ours (systemd.exec(5)).
+    if given := environ.get("STATE_DIRECTORY", "").split(":")[0]:
+        return Path(given)
+    return _xdg(environ, "XDG_STATE_HOME", ".local/state") / "crewd"
+
+
+def logs_folder(environ: Mapping[str, str], state: Path, configured: str = "") -> Path:
+    """Name the folder of the daily JSONL files."""
+    if configured:
+        return Path(configured).expanduser()
+    if given := environ.get("LOGS_DIRECTORY", "").split(":")[0]:
+        return Path(given)
+    return state / "logs"
+
+
+def config_place(environ: Mapping[str, str], named: Path | None = None) -> ConfigPlace:
+    """Find the configuration file: as named, else $CREWD_CONFIG, else systemd's folder, else the person's own."""
+    if named is not None:
+        return ConfigPlace(named, demanded=True)
+    if variable := environ.get(CONFIG_VARIABLE, ""):
+        return ConfigPlace(Path(variable).expanduser(), demanded=True)
+    folders = []
+    if given := environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]:
+        folders.append(Path(given))
+    folders.append(_xdg(environ, "XDG_CONFIG_HOME", ".config") / "crewd")
+    for folder in folders:
+        path = folder / "crewd.toml"
+        if path.exists():
+            return ConfigPlace(path)
+    return ConfigPlace(None)
+
+
+def _xdg(environ: Mapping[str, str], variable: str, otherwise: str) -> Path:
+    given = environ.get(variable, "")
+    # A relative path in these variables is to be ignored (XDG Base Directory Specification).
+    if given.startswith("/"):
+        return Path(given)
+    home = environ.get("HOME", "")
+    return (Path(home) if home.startswith("/") else Path.home()) / otherwise

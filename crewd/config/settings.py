@@ -1,0 +1,278 @@
+"""Every setting of crewd, in groups: name, kind, bounds, default and one line of explanation."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from crewd.config.quantities import duration_text
+from crewd.config.values import Duration, Fixed, Name, Secrets, Size, Texts
+
+
+def _check_order(which: str, warn: float, stale: float, dead: float, hung: float) -> None:
+    if not warn < stale < dead <= hung:
+        raise PydanticCustomError(
+            "order",
+            "{which}warn_after {warn}, stale_after {stale}, dead_after {dead}, hung_after {hung} are not in order",
+            {
+                "which": which,
+                "warn": duration_text(warn),
+                "stale": duration_text(stale),
+                "dead": duration_text(dead),
+                "hung": duration_text(hung),
+                "remedy": "warn_after < stale_after < dead_after <= hung_after",
+            },
+        )
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Sources(Group):
+    """Where crewd looks for runs."""
+
+    roots: Texts = Field(
+        default=(),
+        description="Project folders or crew folders; ~ and globs such as ~/projects/*/.crew are expanded.",
+    )
+    beat_roots: Texts = Field(
+        default=(), description="Folders of beat files; none = the folder that `crewd beat` writes to."
+    )
+    follow_index: bool = Field(
+        default=True,
+        description="Also watch what the runtimes' own indexes of active runs name, and their per-user folder.",
+    )
+    discover_every: Duration = Field(
+        default=60.0, ge=1, le=3600, description="How often the globs and indexes are searched for new folders."
+    )
+    max_file_bytes: Size = Field(
+        default=16 * 2**20,
+        ge=2**10,
+        le=2**30,
+        description="A larger file of a run is not read, and counted as too_large.",
+    )
+    watch: bool = Field(
+        default=True, description="Look early when the kernel reports a change. Never needed for correctness."
+    )
+
+
+class Patrol(Group):
+    """How often crewd looks, and how it doubts itself."""
+
+    interval: Duration = Field(default=5.0, ge=1, le=60, description="Time from one round to the next.")
+    unreadable_after: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Rounds in a row without a whole read after which a worker is unreadable.",
+    )
+    look_timeout: Duration = Field(
+        default=30.0, ge=1, le=600, description="A round goes on without a root whose files take longer to read."
+    )
+    waiting_alert_after: Duration = Field(
+        default=600.0, ge=1, le=7 * 86400, description="A worker that has waited for a human so long is an incident."
+    )
+
+
+class Override(Group):
+    """Other thresholds for some workers. The first override whose matchers all fit counts."""
+
+    runtime: str = Field(default="", description="Fits workers of this runtime.")
+    crew: str = Field(default="", description="Fits workers of this crew.")
+    task_type: str = Field(default="", description="Fits workers with this role or step.")
+    tool: str = Field(default="", description="Fits workers that say they are inside this tool.")
+    warn_after: Duration | None = Field(default=None, description="Instead of heartbeat.warn_after.")
+    stale_after: Duration | None = Field(default=None, description="Instead of heartbeat.stale_after.")
+    dead_after: Duration | None = Field(default=None, description="Instead of heartbeat.dead_after.")
+    hung_after: Duration | None = Field(default=None, description="Instead of heartbeat.hung_after.")
+    startup_grace: Duration | None = Field(default=None, description="Instead of heartbeat.startup_grace.")
+
+    @model_validator(mode="after")
+    def _matches_some(self) -> Self:
+        if not (self.runtime or self.crew or self.task_type or self.tool):
+            raise PydanticCustomError(
+                "matches_all", "fits every worker", {"remedy": "name runtime, crew, task_type or tool"}
+            )
+        return self
+
+
+class Heartbeat(Group):
+    """How long a worker may be silent."""
+
+    warn_after: Duration = Field(
+        default=30.0, ge=1, le=86400, description="Observed silence from which a worker is warn."
+    )
+    stale_after: Duration = Field(
+        default=60.0, ge=1, le=86400, description="Observed silence from which it is stale."
+    )
+    dead_after: Duration = Field(
+        default=300.0, ge=1, le=86400, description="Observed silence from which a worker that cannot be seen is dead."
+    )
+    hung_after: Duration = Field(
+        default=900.0,
+        ge=1,
+        le=7 * 86400,
+        description="Observed silence from which a living worker in which nothing moves is dead.",
+    )
+    startup_grace: Duration = Field(
+        default=30.0, ge=0, le=3600, description="Added to warn_after until the first progress of an attempt."
+    )
+    overrides: Annotated[Mapping[Name, Override], Fixed, PlainSerializer(dict)] = Field(
+        default={},
+        validate_default=True,
+        description="Other thresholds for some workers, each under a name of its own.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_order("", self.warn_after, self.stale_after, self.dead_after, self.hung_after)
+        for name, other in self.overrides.items():
+            _check_order(
+                f"with overrides.{name} ",
+                self.warn_after if other.warn_after is None else other.warn_after,
+                self.stale_after if other.stale_after is None else other.stale_after,
+                self.dead_after if other.dead_after is None else other.dead_after,
+                self.hung_after if other.hung_after is None else other.hung_after,
+            )
+        return self
+
+
+class Ledger(Group):
+    """The memory of crewd: one SQLite file."""
+
+    folder: str = Field(default="", description="Folder of ledger.sqlite3 and daemon.json; none = the state folder.")
+    retention: Duration = Field(
+        default=90 * 86400.0, ge=0, le=3650 * 86400, description="How long events are kept; 0 = for ever."
+    )
+
+
+class Sinks(Group):
+    """Daily JSONL files, for tail -F and for shipping."""
+
+    enabled: bool = Field(default=True, description="Write them at all.")
+    folder: str = Field(default="", description="Where; none = systemd's log folder, else logs/ in the state folder.")
+    retention_days: int = Field(default=30, ge=1, le=3650, description="Older day files are removed.")
+    retention_bytes: Size = Field(
+        default=2**30,
+        ge=2**20,
+        le=2**44,
+        description="The oldest day files are removed while all together are larger.",
+    )
+    gzip: bool = Field(default=True, description="Compress the files of past days.")
+    metrics_every: Duration = Field(
+        default=60.0, ge=1, le=3600, description="How often metrics-DATE.jsonl gets a snapshot."
+    )
+
+
+class Metrics(Group):
+    """What /metrics shows."""
+
+    max_crews: int = Field(
+        default=100, ge=1, le=10_000, description="More crews than this share the label value other."
+    )
+    per_worker: bool = Field(default=False, description="Add one series for each worker.")
+    per_worker_max: int = Field(
+        default=200, ge=1, le=100_000, description="At most so many of them; the rest is counted."
+    )
+
+
+class Http(Group):
+    """The address of /metrics, the health checks and the API."""
+
+    enabled: bool = Field(default=True, description="Listen at all.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(
+        default=9464, ge=0, le=65535, description="Port to listen on; 0 = any free one, told in daemon.json."
+    )
+    allowed_hosts: Texts = Field(
+        default=(),
+        description="Host headers answered besides localhost and the address itself, such as crewd.example:9464.",
+    )
+
+
+class Log(Group):
+    """What crewd says of itself on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is written."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto = console on a terminal, json otherwise."
+    )
+
+
+class DeadLetters(Group):
+    """Tasks that their runtime gave up."""
+
+    threshold_per_hour: int = Field(
+        default=3,
+        ge=1,
+        le=100_000,
+        description="So many of one crew within an hour raise deadletter.threshold_exceeded.",
+    )
+
+
+class Redact(Group):
+    """What must never be written."""
+
+    secrets: Secrets = Field(
+        default=(), description="Texts that are replaced wherever they would appear; best given by a credential."
+    )
+
+
+class Settings(BaseSettings):
+    """The settings of one crewd, frozen."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="CREWD_",
+        env_nested_delimiter="__",
+        # Values arrive as the texts they are; each kind of value reads its own, so that one bad text is
+        # one complaint among others instead of the end of the reading.
+        enable_decoding=False,
+        hide_input_in_errors=True,
+    )
+
+    sources: Sources = Field(default_factory=Sources)
+    patrol: Patrol = Field(default_factory=Patrol)
+    heartbeat: Heartbeat = Field(default_factory=Heartbeat)
+    ledger: Ledger = Field(default_factory=Ledger)
+    sinks: Sinks = Field(default_factory=Sinks)
+    metrics: Metrics = Field(default_factory=Metrics)
+    http: Http = Field(default_factory=Http)
+    log: Log = Field(default_factory=Log)
+    dead_letters: DeadLetters = Field(default_factory=DeadLetters)
+    redact: Redact = Field(default_factory=Redact)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # load() asks every other source itself and layers the answers, so that it knows where each value came
+        # from. A Settings() that is made directly holds the defaults, whatever the environment says.
+        return (init_settings,)
+
+
+# What a reload cannot change in a running daemon.
+NEEDS_RESTART = frozenset(
+    {
+        "ledger.folder",
+        "sinks.enabled",
+        "sinks.folder",
+        "metrics.max_crews",
+        "metrics.per_worker",
+        "metrics.per_worker_max",
+        "http.enabled",
+        "http.host",
+        "http.port",
+        "log.format",
+    }
+)

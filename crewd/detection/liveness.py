@@ -1,0 +1,133 @@
+"""The evidence table: the first row that fits says how a worker is (DETECTION.md, section 3)."""
+
+import msgspec
+
+from crewd.detection.options import Patience, Thresholds
+from crewd.model.process import Activity, ProcessSeen, ProcessState
+from crewd.model.run import Waiting
+from crewd.model.verdict import Level, Reason, Verdict
+
+WAITS = {"human": Reason.HUMAN, "throttled": Reason.THROTTLED}
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """Everything that is known of one worker in one round."""
+
+    silence: float  # observed seconds
+    process: ProcessSeen
+    exit_confirmed: bool = False  # gone in two looks that lie a settling time apart
+    waiting: Waiting | None = None
+    lease_left: float = 0.0  # observed seconds for which the worker announced its silence
+    tool: str = ""  # tool that the worker says it is inside of
+    unread: str = ""  # why its files could not be read; "" = they can be
+    unread_rounds: int = 0
+    fresh: bool = False  # no progress of this attempt has been seen yet
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row of the table, for people."""
+
+    number: int
+    process: str
+    silence: str
+    verdict: str
+
+
+TABLE = (
+    Row(1, "any", "any", "waiting(reason): declared, the silence clock stands still"),
+    Row(2, "exited", "any", "dead(exited), once confirmed"),
+    Row(3, "any", "-", "unreadable, after 3 rounds without information"),
+    Row(4, "alive, state T", "any", "warn(stopped), stale(stopped) from stale_after"),
+    Row(5, "any", "inside a lease", "healthy(leased)"),
+    Row(6, "alive or hidden", "< warn_after", "healthy"),
+    Row(7, "alive or hidden", "warn_after to stale_after", "warn"),
+    Row(8, "alive or hidden", "stale_after to dead_after", "stale"),
+    Row(9, "alive", ">= dead_after, and something moves", "stale(busy)"),
+    Row(10, "alive", ">= dead_after, nothing moves", "stale(silent), with a diagnosis"),
+    Row(11, "alive", ">= hung_after, provably nothing moves", "dead(hung)"),
+    Row(12, "hidden", ">= dead_after", "dead(presumed)"),
+)
+
+
+def judge(evidence: Evidence, thresholds: Thresholds, patience: Patience, unreadable_after: int = 3) -> Verdict:
+    """Say what the evidence of this round means: the first row of the table that fits."""
+    process = evidence.process
+    if evidence.waiting is not None:
+        return _waiting(evidence.waiting, process)
+    if process.state is ProcessState.EXITED and evidence.exit_confirmed:
+        return Verdict(Level.DEAD, Reason.EXITED, process.why, 2)
+    if evidence.unread and evidence.unread_rounds >= unreadable_after:
+        because = f"its files could not be read for {evidence.unread_rounds} rounds: {evidence.unread}"
+        return Verdict(Level.UNREADABLE, Reason.UNREADABLE, because, 3)
+    if process.state is ProcessState.STOPPED:
+        return _stopped(evidence.silence, thresholds, process)
+    if evidence.lease_left > 0:
+        what = f" inside {evidence.tool}" if evidence.tool else ""
+        return Verdict(
+            Level.HEALTHY, Reason.LEASED, f"announced to be busy{what} for {evidence.lease_left:.0f} s more", 5
+        )
+    return _by_silence(evidence, thresholds, patience)
+
+
+def moves(activity: Activity | None, patience: Patience) -> str:
+    """Which sign of life a silent process shows; "" when it shows none, or nothing was looked at."""
+    if activity is None:
+        return ""
+    if activity.tools:
+        return f"a tool runs below it: {activity.tools[0]}"
+    if activity.cpu_ticks_per_second > patience.cpu_idle_ticks:
+        return f"it computes: {activity.cpu_ticks_per_second:.1f} ticks/s"
+    if (activity.io_chars_per_second or 0.0) > patience.io_idle_chars:
+        return f"it reads or writes: {activity.io_chars_per_second:.0f} bytes/s"
+    return ""
+
+
+def _waiting(waiting: Waiting, process: ProcessSeen) -> Verdict:
+    reason = WAITS.get(waiting.reason, Reason.PARKED)
+    because = waiting.detail or f"waits: {waiting.reason}"
+    if process.state is ProcessState.EXITED:
+        because += f" ({process.why})"
+    return Verdict(Level.WAITING, reason, because, 1)
+
+
+def _stopped(silence: float, thresholds: Thresholds, process: ProcessSeen) -> Verdict:
+    if silence < thresholds.stale_after:
+        return Verdict(Level.WARN, Reason.STOPPED, process.why, 4, until_silence=thresholds.stale_after)
+    return Verdict(Level.STALE, Reason.STOPPED, process.why, 4)
+
+
+def _by_silence(evidence: Evidence, thresholds: Thresholds, patience: Patience) -> Verdict:
+    silence = evidence.silence
+    warn_after = thresholds.warn_after + (thresholds.startup_grace if evidence.fresh else 0.0)
+    stale_after = max(thresholds.stale_after, warn_after)
+    if silence < warn_after:
+        return Verdict(Level.HEALTHY, Reason.BEATING, f"silent for {silence:.0f} s", 6, until_silence=warn_after)
+    said = f"silent for {silence:.0f} s, {evidence.process.why}"
+    if silence < stale_after:
+        return Verdict(Level.WARN, Reason.SILENT, said, 7, until_silence=stale_after)
+    if silence < thresholds.dead_after or evidence.process.state is ProcessState.EXITED:
+        # An exit that is not confirmed yet is no reason to be hasty on silence either.
+        return Verdict(Level.STALE, Reason.SILENT, said, 8, until_silence=thresholds.dead_after)
+    if evidence.process.state is ProcessState.HIDDEN:
+        return Verdict(Level.DEAD, Reason.PRESUMED, said, 12)
+    return _alive_but_silent(evidence, thresholds, patience, said)
+
+
+def _alive_but_silent(evidence: Evidence, thresholds: Thresholds, patience: Patience, said: str) -> Verdict:
+    activity = evidence.process.activity
+    if sign := moves(activity, patience):
+        return Verdict(Level.STALE, Reason.BUSY, f"{said}; {sign}", 9)
+    if evidence.silence < thresholds.hung_after:
+        return Verdict(Level.STALE, Reason.SILENT, f"{said}; nothing moves", 10, until_silence=thresholds.hung_after)
+    if evidence.tool and evidence.silence < 2 * thresholds.hung_after:
+        return Verdict(
+            Level.STALE,
+            Reason.SILENT,
+            f"{said}; nothing moves, and it says that it is inside {evidence.tool}",
+            10,
+            until_silence=2 * thresholds.hung_after,
+        )
+    # Only what was looked at and found still counts as "nothing moves"; D is never escalated (proc(5)).
+    if activity is None or activity.io_chars_per_second is None or evidence.process.letter == "D":
+        return Verdict(Level.STALE, Reason.SILENT, f"{said}; whether it moves cannot be seen from here", 10)
+    return Verdict(Level.DEAD, Reason.HUNG, f"{said}; nothing moves", 11)

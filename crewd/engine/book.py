@@ -1,0 +1,208 @@
+"""The book: what the patrol knows between two rounds. Runs, their workers, and one observed clock per root."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from crewd.model.look import ReadResult
+from crewd.model.process import HIDDEN, Activity, Identity, ProcessSeen, ProcessState
+from crewd.model.run import RUN_ENDED, Run, Task, TaskStatus
+from crewd.model.snapshot import RunView, WorkerView
+from crewd.model.verdict import Level, Reason, Standing, Verdict, Wedge
+
+FIRST_VERDICT = Verdict(Level.HEALTHY, Reason.BEATING, "first sight", 6, until_silence=0.0)
+AT_WORK = (TaskStatus.RUNNING, TaskStatus.WAITING)
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A task at work, and everything crewd remembers about who does it."""
+
+    task: Task
+    heard_at: float  # on the root's observed clock; a lease moves it into the future
+    first_seen_at: float  # wall time
+    told: Level = Level.HEALTHY  # the level that the world was last told
+    told_wedge: Wedge | None = None
+    standing: Standing = field(default_factory=Standing)
+    verdict: Verdict = FIRST_VERDICT
+    process: ProcessSeen = HIDDEN
+    remembered: Identity | None = None
+    gone_at: float | None = None  # monotonic time at which its process was first seen to be gone
+    beats_after_gone: int = 0
+    fresh: bool = True  # no progress of this attempt has been seen yet
+    progressed: bool = False  # in this round
+    noticed: bool = False  # in this round its process was seen to be otherwise than before
+    progress_at: float | None = None  # wall time
+    beat_interval: float | None = None  # observed seconds between the latest two signs of life
+    activity: Activity | None = None
+    activity_at: float = 0.0  # on the observed clock
+    sample: object | None = None
+    waiting_since: float | None = None  # wall time at which crewd saw the wait begin: display only
+    waited: float = 0.0  # observed seconds of the present wait
+
+    @property
+    def key(self) -> str:
+        return self.task.task_id
+
+    def silence(self, observed: float) -> float:
+        return max(0.0, observed - self.heard_at)
+
+    def view(self) -> WorkerView:
+        task = self.task
+        return WorkerView(
+            task_id=task.task_id,
+            attempt=task.attempt,
+            standing=self.standing,
+            verdict=self.verdict,
+            heard_at=self.heard_at,
+            progress_at=self.progress_at,
+            process=self.process,
+            task_type=task.task_type,
+            waiting_since=self.waiting_since,
+            tool=task.tool,
+            first_seen_at=self.first_seen_at,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One run in the book."""
+
+    run: Run
+    root: str
+    workers: dict[str, Worker] = field(default_factory=dict)
+    unread: ReadResult | None = None
+    unread_rounds: int = 0
+
+    def view(self) -> RunView:
+        return RunView(
+            run=self.run,
+            root=self.root,
+            workers=tuple(worker.view() for worker in self.workers.values()),
+            unread=self.unread,
+            unread_rounds=self.unread_rounds,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Book:
+    """Everything between two rounds."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    live: dict[str, Entry] = field(default_factory=dict)  # those with workers
+    observed: dict[str, float] = field(default_factory=dict)  # root -> its observed clock
+    recalled: dict[str, Run] = field(default_factory=dict)  # from the ledger, not yet met again
+    recalled_levels: dict[tuple[str, str, int], Level] = field(default_factory=dict)
+    left: list[tuple[str, str]] = field(default_factory=list)  # (run, task) of workers that ended this round
+
+    def advance(self, root: str, seconds: float) -> None:
+        """Let one root's observed clock run: its look came back complete."""
+        self.observed[root] = self.observed.get(root, 0.0) + seconds
+
+    def known(self, run_id: str) -> Run | None:
+        entry = self.entries.get(run_id)
+        return entry.run if entry is not None else self.recalled.get(run_id)
+
+    def put(self, root: str, run: Run, wall: float) -> Entry | None:
+        """Take in what was read of a run. None: another root already owns a run of this id."""
+        entry = self.entries.get(run.run_id)
+        if entry is None:
+            entry = self.entries[run.run_id] = Entry(run, root)
+            self.recalled.pop(run.run_id, None)
+        elif entry.root != root:
+            return None
+        entry.run = run
+        self._update_workers(entry, wall)
+        return entry
+
+    def drop(self, run_id: str) -> Entry | None:
+        if entry := self.live.pop(run_id, None):
+            self.left += [(run_id, task_id) for task_id in entry.workers]
+        return self.entries.pop(run_id, None)
+
+    def stand_still(self, entry: Entry, worker: Worker, seconds: float) -> None:
+        """Stop the silence clock for one worker this round: it waits, or its files could not be read."""
+        if worker.heard_at <= self.observed.get(entry.root, 0.0):
+            worker.heard_at += seconds
+
+    def workers(self) -> Iterator[tuple[Entry, Worker]]:
+        for entry in self.live.values():
+            for worker in entry.workers.values():
+                yield entry, worker
+
+    def remember(self, runs: Mapping[str, Run], levels: Mapping[tuple[str, str, int], Level]) -> None:
+        """Take over what a former crewd wrote down."""
+        self.recalled.update(runs)
+        self.recalled_levels.update(levels)
+
+    def lost(self, root: str, folder: str) -> Iterable[Run]:
+        """Runs that a former crewd knew under `folder` and that a first complete look did not find."""
+        beneath = folder.rstrip("/") + "/"
+        lost = [run for run in self.recalled.values() if run.folder.startswith(beneath)]
+        for run in lost:
+            del self.recalled[run.run_id]
+        return lost
+
+    def _update_workers(self, entry: Entry, wall: float) -> None:
+        observed = self.observed.get(entry.root, 0.0)
+        at_work = () if entry.run.status in RUN_ENDED else entry.run.tasks
+        former, entry.workers = entry.workers, {}
+        for task in at_work:
+            if task.status not in AT_WORK:
+                continue
+            worker = former.get(task.task_id)
+            if worker is None or worker.task.attempt != task.attempt:
+                level = self.recalled_levels.pop((entry.run.run_id, task.task_id, task.attempt), Level.HEALTHY)
+                worker = Worker(task, _heard_at(task, observed), wall, told=level)
+            else:
+                _hear(worker, task, observed, wall)
+            _note_wait(worker, entry.run, wall)
+            entry.workers[task.task_id] = worker
+        self.left += [(entry.run.run_id, task_id) for task_id in former.keys() - entry.workers.keys()]
+        if entry.workers:
+            self.live[entry.run.run_id] = entry
+        else:
+            self.live.pop(entry.run.run_id, None)
+
+
+def _hear(worker: Worker, task: Task, observed: float, wall: float) -> None:
+    """Compare progress tokens: what differs is life, whatever its timestamps say."""
+    if task.token != worker.task.token:
+        worker.progressed = True
+        worker.beat_interval = max(0.0, observed - worker.heard_at)
+        worker.fresh = False
+        worker.progress_at = wall
+        worker.heard_at = _heard_at(task, observed)
+        worker.activity = None
+        if worker.gone_at is not None:
+            worker.gone_at = None
+            worker.beats_after_gone += 1
+    if task.claim is None or worker.task.claim is None or task.claim.pid != worker.task.claim.pid:
+        worker.remembered, worker.gone_at, worker.beats_after_gone = None, None, 0
+        worker.process = HIDDEN
+    worker.task = task
+
+
+def _heard_at(task: Task, observed: float) -> float:
+    """A sign of life counts from now, or from the end of the silence that it announces."""
+    return observed + (task.lease.seconds if task.lease is not None else 0.0)
+
+
+def _note_wait(worker: Worker, run: Run, wall: float) -> None:
+    if worker.task.waiting is None and run.waiting is None:
+        worker.waiting_since, worker.waited = None, 0.0
+    elif worker.waiting_since is None:
+        worker.waiting_since = wall
+
+
+def note_process(worker: Worker, seen: ProcessSeen, mono: float) -> None:
+    """Take in what the kernel says of a worker's process this round."""
+    worker.process = seen
+    if seen.state is ProcessState.EXITED:
+        if worker.gone_at is None:
+            worker.gone_at = mono
+        return
+    if worker.gone_at is not None:
+        # It was gone and is back: then it was never seen rightly. Begin again.
+        worker.gone_at, worker.remembered = None, None
+    if seen.identity is not None:
+        worker.remembered = seen.identity

@@ -1,0 +1,152 @@
+"""Intake: what the looks of one round change in the book, told as events."""
+
+from dataclasses import dataclass, field
+
+from crewd.engine.book import Book
+from crewd.engine.changes import changes, run_event
+from crewd.engine.figures import Figures
+from crewd.engine.tidings import Tidings
+from crewd.model.event import Event
+from crewd.model.look import DeadLetter, Happening, Look, ReadResult
+from crewd.model.moment import Reading
+from crewd.sources.source import Source
+
+# A runtime's own announcement -> the event that tells it here. Everything else is only counted.
+ANNOUNCED = {"crew.task.retry_attempt": "task.retry_scheduled"}
+REJECTED = "crewd.heartbeat_rejected"
+
+
+@dataclass(slots=True, eq=False)
+class Intake:
+    """Takes looks into the book."""
+
+    book: Book
+    letters_known: set[str] = field(default_factory=set)
+    letters_open: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # crew -> count, oldest
+    touched: set[str] = field(default_factory=set)  # run ids whose view must be made anew
+    unread: dict[str, set[str]] = field(default_factory=dict)  # root -> runs without information
+    _met: set[str] = field(default_factory=set)  # roots that have been looked at completely once
+
+    def take_in(
+        self, source: Source, look: Look, counted: float, now: Reading, tidings: Tidings, figures: Figures
+    ) -> None:
+        """Take in one root's look. Its observed clock runs only if the look was complete."""
+        if look.complete:
+            self.book.advance(source.key, counted)
+        for run in look.changed:
+            before = self.book.known(run.run_id)
+            entry = self.book.put(source.key, run, now.wall)
+            if entry is None:
+                owner = self.book.entries[run.run_id].root
+                figures.reads[ReadResult.REFUSED] = figures.reads.get(ReadResult.REFUSED, 0) + 1
+                figures.complaints.append(
+                    f"{run.folder}: run id {run.run_id} is already watched under {owner}; this copy is ignored"
+                )
+                continue
+            self.touched.add(run.run_id)
+            told = list(changes(before, run, now.wall))
+            if told:
+                tidings.tell(*told)
+                tidings.runs[run.run_id] = run
+        for run_id in look.vanished:
+            self._vanish(run_id, source.key, now, tidings)
+        self._note_unread(source.key, look, counted)
+        self._take_letters(look.letters, now, tidings)
+        self._take_happenings(source.runtime, look.happenings, now, tidings, figures)
+        for result, count in look.reads.items():
+            figures.reads[result] = figures.reads.get(result, 0) + count
+        figures.dropped += look.happenings_dropped
+        figures.unknown_fields += look.unknown_fields
+        figures.unknown_statuses += look.unknown_statuses
+        figures.complaints += look.complaints
+        if look.complete and source.key not in self._met:
+            self._met.add(source.key)
+            for run in self.book.lost(source.key, source.key.partition(":")[2]):
+                tidings.tell(run_event("run.vanished", run, now.wall, {"since_restart": True}))
+                tidings.vanished.append(run.run_id)
+
+    def _vanish(self, run_id: str, root: str, now: Reading, tidings: Tidings) -> None:
+        entry = self.book.entries.get(run_id)
+        if entry is None or entry.root != root:
+            return
+        self.book.drop(run_id)
+        self.touched.add(run_id)
+        # Gone from disk is not dead: nothing is concluded about its workers.
+        tidings.tell(run_event("run.vanished", entry.run, now.wall, {"workers": len(entry.workers)}))
+        tidings.vanished.append(run_id)
+
+    def _note_unread(self, root: str, look: Look, counted: float) -> None:
+        """No information about a run is neither life nor silence: its workers' clocks stand still."""
+        unread = self.unread.setdefault(root, set())
+        for run_id in unread - look.unread.keys():
+            if entry := self.book.entries.get(run_id):
+                entry.unread, entry.unread_rounds = None, 0
+                self.touched.add(run_id)
+        unread.clear()
+        for run_id, result in look.unread.items():
+            entry = self.book.entries.get(run_id)
+            if entry is None or entry.root != root:
+                continue
+            unread.add(run_id)
+            entry.unread, entry.unread_rounds = result, entry.unread_rounds + 1
+            self.touched.add(run_id)
+            for worker in entry.workers.values():
+                self.book.stand_still(entry, worker, counted)
+
+    def _take_letters(self, letters: tuple[DeadLetter, ...], now: Reading, tidings: Tidings) -> None:
+        for letter in letters:
+            if letter.key in self.letters_known:
+                continue
+            self.letters_known.add(letter.key)
+            run = self.book.known(letter.run_id)
+            crew = run.crew if run is not None else ""
+            self.note_open(crew, letter.at)
+            tidings.letters.append(letter)
+            data = {
+                "reason": letter.reason,
+                "words": letter.words,
+                "attempts": letter.attempts,
+                "error": letter.error,
+                "written_at": letter.at,
+            }
+            tidings.tell(
+                Event("deadletter.added", now.wall, data, letter.run_id, letter.task_id, 0, letter.runtime, crew)
+            )
+
+    def note_open(self, crew: str, at: float | None) -> None:
+        """Count one open dead letter of a crew."""
+        count, oldest = self.letters_open.get(crew, (0, None))
+        if at is not None:
+            oldest = at if oldest is None else min(oldest, at)
+        self.letters_open[crew] = (count + 1, oldest)
+
+    def _take_happenings(
+        self,
+        runtime: str,
+        happenings: tuple[Happening, ...],
+        now: Reading,
+        tidings: Tidings,
+        figures: Figures,
+    ) -> None:
+        if happenings:
+            figures.happenings[runtime] = figures.happenings.get(runtime, 0) + len(happenings)
+        for happening in happenings:
+            if happening.type == REJECTED:
+                key = (runtime, str(happening.data.get("reason", "malformed")))
+                figures.rejected[key] = figures.rejected.get(key, 0) + 1
+            elif happening.type in ANNOUNCED:
+                run = self.book.known(happening.run_id)
+                crew = run.crew if run is not None else ""
+                data = {"announced_by": runtime, "written_at": happening.at, **happening.data}
+                tidings.tell(
+                    Event(
+                        ANNOUNCED[happening.type],
+                        now.wall,
+                        data,
+                        happening.run_id,
+                        happening.task_id,
+                        0,
+                        runtime,
+                        crew,
+                    )
+                )

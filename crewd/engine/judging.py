@@ -1,0 +1,99 @@
+"""Judging: one worker's evidence put together, judged, and followed by its standing."""
+
+import msgspec
+
+from crewd.detection.gradient import Restraint, follow, is_flapping
+from crewd.detection.liveness import Evidence, judge
+from crewd.detection.options import Override, Patience, Thresholds, thresholds_for
+from crewd.detection.wedge import diagnose
+from crewd.engine.book import Entry, Worker
+from crewd.engine.options import PatrolOptions
+from crewd.model.moment import Reading
+from crewd.model.process import ProcessState
+from crewd.model.verdict import Level, Reason, Standing
+
+SILENT_LEVELS = (Level.STALE, Level.DEAD)
+
+
+class Court(msgspec.Struct, frozen=True):
+    """The rules under which this round judges."""
+
+    default: Thresholds
+    overrides: tuple[Override, ...]
+    patience: Patience
+    options: PatrolOptions
+    restraint: Restraint
+    health: float  # the multiplier of local health
+    now: Reading
+    regular: bool
+    disk_full: bool = False
+
+    def thresholds(self, entry: Entry, worker: Worker, observed: float) -> Thresholds:
+        """What this worker's silence means, stretched while crewd doubts itself or the worker flaps."""
+        task, run = worker.task, entry.run
+        own = thresholds_for(self.default, self.overrides, run.runtime, run.crew, task.task_type, task.tool)
+        factor = self.patience.flapping_factor if is_flapping(worker.standing, observed) else 1.0
+        return own.stretched(factor * self.health)
+
+
+def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> Evidence:
+    """Put together everything that is known of one worker in this round."""
+    gone_for = 0.0 if worker.gone_at is None else court.now.mono - worker.gone_at
+    return Evidence(
+        silence=worker.silence(observed),
+        process=worker.process,
+        exit_confirmed=worker.gone_at is not None and gone_for >= court.options.exit_settle,
+        waiting=worker.task.waiting or entry.run.waiting,
+        lease_left=max(0.0, worker.heard_at - observed),
+        tool=worker.task.tool,
+        unread=entry.unread.value if entry.unread is not None else "",
+        unread_rounds=entry.unread_rounds,
+        fresh=worker.fresh,
+    )
+
+
+def is_due(entry: Entry, worker: Worker, observed: float) -> bool:
+    """Whether a verdict could differ from the last one: by an event, a pending change, or time alone."""
+    standing, verdict = worker.standing, worker.verdict
+    if worker.progressed or worker.noticed or entry.unread is not None or worker.gone_at is not None:
+        return True
+    if worker.task.waiting is not None or entry.run.waiting is not None or worker.task.lease is not None:
+        return True
+    if standing.level is not verdict.level or standing.held_by or standing.worse_rounds:
+        return True
+    if standing.level in SILENT_LEVELS and worker.process.state is not ProcessState.HIDDEN:
+        return True
+    return verdict.until_silence is not None and worker.silence(observed) >= verdict.until_silence
+
+
+def judge_worker(entry: Entry, worker: Worker, observed: float, court: Court) -> None:
+    """Judge one worker and let its standing follow."""
+    evidence = evidence_of(entry, worker, observed, court)
+    thresholds = court.thresholds(entry, worker, observed)
+    verdict = judge(evidence, thresholds, court.patience, court.options.unreadable_after)
+    worker.verdict = verdict
+    standing = follow(
+        worker.standing,
+        verdict,
+        court.restraint,
+        court.patience,
+        observed,
+        court.now.wall,
+        worker.progressed,
+        court.regular,
+    )
+    if standing.level in SILENT_LEVELS and standing.reason is not Reason.EXITED:
+        standing = _diagnosed(worker, evidence, court, standing)
+    worker.standing = standing
+
+
+def _diagnosed(worker: Worker, evidence: Evidence, court: Court, standing: Standing) -> Standing:
+    """Name the wedge of a living, silent worker. Nothing is known of one that cannot be seen."""
+    if evidence.process.state is ProcessState.HIDDEN and not worker.task.hint:
+        return standing
+    wedge = diagnose(
+        evidence.process, evidence.waiting, evidence.tool, worker.task.hint, court.disk_full, court.patience
+    )
+    if wedge is standing.wedge:
+        return standing
+    return msgspec.structs.replace(standing, wedge=wedge)

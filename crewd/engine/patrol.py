@@ -1,0 +1,290 @@
+"""The patrol: look, judge, decide, act, tell, once a round. `Patrol.round` is the list of what the daemon does."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from crewd.detection.explain import explain
+from crewd.detection.gradient import Restraint, is_flapping
+from crewd.detection.options import Override, Patience, Thresholds
+from crewd.engine.book import Book, Entry, Worker
+from crewd.engine.braking import Braking
+from crewd.engine.figures import Figures
+from crewd.engine.incidents import Incidents, incident_event, run_incidents, subject_of, worker_incidents
+from crewd.engine.intake import Intake
+from crewd.engine.judging import Court, is_due, judge_worker
+from crewd.engine.lookout import Lookout
+from crewd.engine.options import PatrolOptions
+from crewd.engine.pace import Pace
+from crewd.engine.picture import Picture
+from crewd.engine.telling import tell_standing, verdict_event
+from crewd.engine.tidings import Tidings
+from crewd.engine.verdicts import Verdicts
+from crewd.engine.witness import Witness
+from crewd.host.clock import Clock
+from crewd.ledger.batch import Batch, Memory, StandingRow
+from crewd.ledger.errors import LedgerFailed
+from crewd.model.event import Event
+from crewd.model.moment import Reading
+from crewd.model.process import Identity
+from crewd.model.snapshot import Health, Snapshot
+from crewd.model.verdict import Incident, Outcome, Standing
+from crewd.telemetry.listener import Listener
+
+
+class Commits(Protocol):
+    """Where a round's state and events become durable together."""
+
+    async def commit(self, batch: Batch) -> tuple[Event, ...]: ...
+
+
+@dataclass(slots=True, eq=False)
+class Patrol:
+    """One daemon's rounds. Wired in daemon.py; tests wire the same parts to fakes."""
+
+    clock: Clock
+    lookout: Lookout
+    witness: Witness
+    ledger: Commits
+    listeners: Sequence[Listener]
+    options: PatrolOptions = field(default_factory=PatrolOptions)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    overrides: tuple[Override, ...] = ()
+    patience: Patience = field(default_factory=Patience)
+    pressure: Callable[[], float] = lambda: 0.0
+    complain: Callable[[str], None] = lambda complaint: None
+    number: int = 0
+    book: Book = field(default_factory=Book)
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    incidents: Incidents = field(default_factory=Incidents)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    degraded: dict[str, str] = field(default_factory=dict)  # part -> what is wrong with it
+    started_at: float = 0.0
+    overflows: int = 0  # of file notification, since the last round: nothing is lost by them, the round reads all
+    intake: Intake = field(init=False)
+    pace: Pace = field(init=False)
+    braking: Braking = field(init=False)
+    picture: Picture = field(init=False)
+    _tidings: Tidings = field(default_factory=Tidings)
+    _changed: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose level changed this round
+    _confirm_in: float | None = None  # seconds after which a second look must confirm an exit
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(self.book)
+        self.pace = Pace.start(self.options.interval, self.thresholds.warn_after)
+        self.braking = Braking(self.patience)
+        self.picture = Picture(self.thresholds)
+
+    def recall(self, memory: Memory) -> None:
+        """Take over what a former crewd wrote down, so that nothing is told twice."""
+        rows = memory.standings.values()
+        self.book.remember(memory.runs, {(row.run_id, row.task_id, row.attempt): row.standing.level for row in rows})
+        self.intake.letters_known.update(memory.letter_keys)
+        self.intake.letters_open.update(memory.letters_open)
+        for verdict in memory.verdicts_open:
+            self.verdicts.recall(verdict)
+        for incident in memory.incidents_open:
+            self.incidents.recall(incident)
+
+    async def run(self) -> None:
+        """Patrol until cancelled."""
+        while True:
+            await self.round()
+            await self._rest()
+
+    async def round(self) -> Snapshot:
+        """One round. Everything that waits is read before anybody is judged."""
+        now = self.clock.read()
+        self.number += 1
+        self.started_at = self.started_at or now.wall
+        figures = Figures()
+        self._tidings.tell(*self.pace.step(now, self.pressure()))
+        if self.number % self.options.discover_every == 1:
+            await self.lookout.find()
+        await self._look(now, figures)
+        self._see(now, figures)
+        self._judge(now)
+        self._settle(now)
+        snapshot = self._picture(now)
+        await self._tell(now, snapshot, figures)
+        return snapshot
+
+    async def _look(self, now: Reading, figures: Figures) -> None:
+        """LOOK: read what changed, at every root that answers."""
+        for source, look in await self.lookout.look(now):
+            self.intake.take_in(source, look, self.pace.gap.counted, now, self._tidings, figures)
+        left = self.book.left
+        self._tidings.gone += left
+        self.braking.forget(left)
+        for run_id, task_id in left:
+            self._set_incidents(subject_of(run_id, task_id), [], now)
+        left.clear()
+
+    def _see(self, now: Reading, figures: Figures) -> None:
+        """LOOK, at the kernel: which of the processes that the files name are alive, and do something."""
+        here = self.witness.here(now)
+        kept: set[Identity] = set()
+        self._confirm_in = None
+        for entry, worker in self.book.workers():
+            if worker.progressed:
+                figures.count_beat(entry.run.runtime, worker.beat_interval)
+            if worker.task.waiting is not None or entry.run.waiting is not None:
+                self.book.stand_still(entry, worker, self.pace.gap.counted)
+                worker.waited += self.pace.gap.counted
+            if worker.task.claim is None:
+                continue
+            before = worker.process
+            self.witness.see(worker, here, now)
+            if worker.process.identity is not None:
+                kept.add(worker.process.identity)
+                observed = self.book.observed.get(entry.root, 0.0)
+                if worker.silence(observed) >= self.thresholds.warn_after:
+                    self.witness.sample(worker, observed, self.options.activity_every)
+            if worker.process != before:
+                worker.noticed = True
+                self.intake.touched.add(entry.run.run_id)
+            if worker.gone_at is not None and now.mono - worker.gone_at < self.options.exit_settle:
+                self._confirm_in = self.options.exit_settle
+        self.witness.forget_all_but(kept)
+
+    def _judge(self, now: Reading) -> None:
+        """JUDGE everyone whose verdict could differ; DECIDE: observed workers are reported, never touched."""
+        court = self._court(now)
+        for entry, worker in self.book.workers():
+            observed = self.book.observed.get(entry.root, 0.0)
+            if not is_due(entry, worker, observed):
+                continue
+            before = worker.standing
+            judge_worker(entry, worker, observed, court)
+            self.braking.note(entry, worker)
+            self._take_down(entry, worker, before, observed, now)
+        live = sum(len(entry.workers) for entry in self.book.live.values())
+        brake = self.braking.step(live, self.pace.running, self.thresholds.dead_after, self._common_cause(), now.wall)
+        self._tidings.tell(*brake)
+        self._set_incidents("crewd", self.braking.incidents(now.wall), now)
+
+    def _settle(self, now: Reading) -> None:
+        """Label the dead verdicts whose truth has arrived. After this, the round's progress is old news."""
+        settled = self.verdicts.settle(self.book, self.pace.gap.counted, self.thresholds.dead_after, now.wall)
+        for verdict, why in settled:
+            self._tidings.verdicts.append(verdict)
+            self._tidings.tell(verdict_event(verdict, now.wall, why))
+        for _, worker in self.book.workers():
+            worker.progressed = worker.noticed = False
+
+    async def _tell(self, now: Reading, snapshot: Snapshot, figures: Figures) -> None:
+        """TELL: first make it durable, then let everyone hear it."""
+        for entry, worker in self._changed:
+            self._tidings.standings.append(_row(snapshot, entry, worker))
+        self._changed.clear()
+        for complaint in figures.complaints:
+            self.complain(complaint)
+        figures.detections += [
+            (verdict.runtime, verdict.reason.value, verdict.latency)
+            for verdict in self._tidings.verdicts
+            if verdict.opened_at == now.wall and verdict.outcome is Outcome.OPEN
+        ]
+        events = await self._commit()
+        report = figures.report(self.number, now, self.clock.read(), self.pace, self.lookout.stuck, self.overflows)
+        self.overflows = 0
+        for listener in self.listeners:
+            listener.on_events(events)
+            listener.on_round(report, snapshot)
+
+    async def _commit(self) -> tuple[Event, ...]:
+        """Commit everything gathered. What cannot be written waits, bounded, and is acknowledged to nobody."""
+        if self._tidings.empty():
+            return ()
+        try:
+            events = await self.ledger.commit(self._tidings.batch())
+        except LedgerFailed as error:
+            self.degraded["ledger"] = str(error)
+            self._tidings.cap(self.options.pending_events_max)
+            return ()
+        self.degraded.pop("ledger", None)
+        self._tidings = Tidings()
+        return events
+
+    async def _rest(self) -> None:
+        """Wait for the next round: its time, an exit, a file event, or an exit that wants a second look."""
+        seconds = self.options.interval if self._confirm_in is None else self._confirm_in
+        self.wake.clear()
+        try:
+            async with asyncio.timeout(min(seconds, self.options.interval)):
+                await self.wake.wait()
+        except TimeoutError:
+            pass
+
+    def _court(self, now: Reading) -> Court:
+        return Court(
+            default=self.thresholds,
+            overrides=self.overrides,
+            patience=self.patience,
+            options=self.options,
+            restraint=Restraint(hold=self.pace.hold.why, brake=self.braking.why),
+            health=self.pace.health,
+            now=now,
+            regular=self.pace.regular,
+            disk_full=self.lookout.disk_full,
+        )
+
+    def _take_down(self, entry: Entry, worker: Worker, before: Standing, observed: float, now: Reading) -> None:
+        """Note what a judgement changed: the picture, the events, the open incidents."""
+        if worker.standing is not before:
+            self.intake.touched.add(entry.run.run_id)
+        flapped = is_flapping(before, observed)
+        if tell_standing(entry, worker, flapped, observed, self.verdicts, self._tidings, now):
+            self._changed.append((entry, worker))
+        if worker.told is worker.standing.level:
+            wanted = worker_incidents(entry, worker, now.wall, self.options)
+            self._set_incidents(subject_of(entry.run.run_id, worker.task.task_id), wanted, now)
+
+    def _set_incidents(self, subject: str, wanted: list[Incident], now: Reading) -> None:
+        for incident in self.incidents.set(subject, wanted, now.wall):
+            self._tidings.incidents.append(incident)
+            self._tidings.tell(incident_event(incident, now.wall))
+
+    def _common_cause(self) -> str:
+        """The best guess at why many fall silent at once."""
+        if self.lookout.disk_full:
+            return "the disk is full"
+        if self.lookout.stuck:
+            return "a root does not answer"
+        if self.pace.health > 1.5:
+            return "this machine is overloaded"
+        return "no common cause found"
+
+    def _picture(self, now: Reading) -> Snapshot:
+        touched = self.intake.touched
+        for run_id in touched:
+            if entry := self.book.entries.get(run_id):
+                self._set_incidents(run_id, run_incidents(entry, now.wall, self.options), now)
+        hold = self.pace.hold
+        health = Health(
+            started_at=self.started_at,
+            round_number=self.number,
+            round_at=now.wall,
+            round_interval=self.options.interval,
+            hold=hold.why,
+            hold_seconds_left=hold.seconds_left,
+            brake=self.braking.why,
+            local_health=self.pace.health,
+            degraded=dict(self.degraded),
+            parts={"patrol": True, "ledger": "ledger" not in self.degraded},
+        )
+        snapshot = self.picture.take(
+            self.book, touched, now.wall, health, self.intake.letters_open, self.verdicts.counts()
+        )
+        touched.clear()
+        return snapshot
+
+
+def _row(snapshot: Snapshot, entry: Entry, worker: Worker) -> StandingRow:
+    view = snapshot.runs.get(entry.run.run_id)
+    worker_view = worker.view()
+    explanation = msgspec.to_builtins(explain(view, worker_view, snapshot)) if view is not None else None
+    run, task = entry.run, worker.task
+    return StandingRow(run.run_id, task.task_id, task.attempt, run.runtime, run.crew, worker.standing, explanation)

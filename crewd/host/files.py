@@ -1,0 +1,23 @@
+"""The one door to the disk: what may be read, how it is written, and who holds a folder."""
+
+from crewd.host.appending import AppendFile
+from crewd.host.locking import AlreadyLocked, FolderLock
+from crewd.host.reading import Entry, FileRange, FileRead, Root, Signature, signature
+from crewd.host.volumes import filesystem, free_bytes, is_network
+from crewd.host.writing import write_atomically
+
+__all__ = [
+    "AlreadyLocked",
+    "AppendFile",
+    "Entry",
+    "FileRange",
+    "FileRead",
+    "FolderLock",
+    "Root",
+    "Signature",
+    "filesystem",
+    "free_bytes",
+    "is_network",
+    "signature",
+    "write_atomically",
+]

@@ -1,0 +1,55 @@
+"""Files of /proc, read in few system calls, and the line of /proc/PID/stat taken apart (proc(5))."""
+
+import os
+from typing import NamedTuple
+
+CHUNK = 1 << 16
+
+
+class Stat(NamedTuple):
+    """The fields of /proc/PID/stat that crewd uses."""
+
+    name: str
+    letter: str
+    parent: int
+    cpu_ticks: int  # utime + stime
+    start_ticks: int  # since boot
+
+
+def read_proc(path: str, limit: int = CHUNK) -> bytes:
+    """Read a file of /proc up to `limit` bytes. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(handle, min(limit, CHUNK))
+        # These files come in pieces of the kernel's choosing; only an empty one is the end.
+        while len(data) < limit and (piece := os.read(handle, min(limit - len(data), CHUNK))):
+            data += piece
+        return data
+    finally:
+        os.close(handle)
+
+
+def read_stat(proc: str, pid: int) -> Stat | None:
+    """Read the line; None where it cannot be read, for whatever reason: that alone proves nothing."""
+    try:
+        return parse_stat(read_proc(f"{proc}/{pid}/stat"))
+    except OSError:
+        return None
+
+
+def parse_stat(data: bytes) -> Stat | None:
+    """Take the line apart; None where it is no such line.
+
+    The name in field 2 may hold spaces, parentheses and line breaks: fields count from the last ")".
+    """
+    head, bracket, tail = data.rpartition(b")")
+    fields = tail.split()
+    if not bracket or len(fields) < 20:
+        return None
+    try:
+        # fields[0] is field 3, the state.
+        parent, user, system, start = (int(fields[place - 3]) for place in (4, 14, 15, 22))
+    except ValueError:
+        return None
+    name = head.partition(b"(")[2].decode("utf-8", "replace")
+    return Stat(name, fields[0].decode("ascii", "replace"), parent, user + system, start)

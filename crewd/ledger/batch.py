@@ -1,0 +1,68 @@
+"""What goes into the ledger in one piece, and what comes out of it at a start."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from crewd.model.event import Event
+from crewd.model.look import DeadLetter
+from crewd.model.run import Run
+from crewd.model.verdict import DeadVerdict, Incident, Standing
+
+
+class StandingRow(msgspec.Struct, frozen=True):
+    """Where one worker stands, with the explanation of it. There is one per (run, task): the newest replaces."""
+
+    run_id: str
+    task_id: str
+    attempt: int
+    runtime: str
+    crew: str
+    standing: Standing
+    explanation: dict[str, Any] | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Changes of state and the events that tell them: all of it becomes durable at once, or none of it.
+
+    Writing the same state twice changes nothing; events are appended each time.
+    """
+
+    events: tuple[Event, ...] = ()
+    runs: tuple[Run, ...] = ()  # only those that changed: each replaces what was known of the run
+    vanished: tuple[str, ...] = ()  # run ids: kept for history, recalled no more, their standings removed
+    standings: tuple[StandingRow, ...] = ()
+    gone: tuple[tuple[str, str], ...] = ()  # (run id, task id) of workers no longer live: their standing is removed
+    verdicts: tuple[DeadVerdict, ...] = ()  # the newest of a (run, task, attempt) replaces
+    incidents: tuple[Incident, ...] = ()  # the newest of a (subject, cause, opened_at) replaces
+    letters: tuple[DeadLetter, ...] = ()  # the first of a key stays
+    cursors: Mapping[str, str] = {}  # positions that readers of other files want to find again
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What a restarted crewd needs in order not to repeat itself."""
+
+    last_seq: int = 0
+    runs: Mapping[str, Run] = {}  # as last written, without those that vanished
+    standings: Mapping[tuple[str, str], StandingRow] = {}  # (run id, task id)
+    verdicts_open: tuple[DeadVerdict, ...] = ()
+    incidents_open: tuple[Incident, ...] = ()
+    letter_keys: frozenset[str] = frozenset()
+    letters_open: Mapping[str, tuple[int, float | None]] = {}  # crew -> (letters, oldest wall time)
+    cursors: Mapping[str, str] = {}
+
+
+class LedgerStats(msgspec.Struct, frozen=True):
+    """The ledger's own figures since it was opened."""
+
+    commits: int = 0  # transactions: one may carry the batches of many callers
+    batches: int = 0
+    events: int = 0
+    failures: int = 0
+    # Seconds from the writer's taking up a group to its being durable: (upper bound, transactions at or below it).
+    duration_buckets: tuple[tuple[float, int], ...] = ()
+    duration_sum: float = 0.0
+    bytes: int = 0  # main file and write-ahead log
+    failed: str = ""  # why the latest write failed; "" = it did not
+    checkpoint_failed: str = ""  # why the write-ahead log cannot be moved into the main file: it grows meanwhile

@@ -1,0 +1,64 @@
+"""What can go wrong with the ledger: two errors after which a caller may go on, and four after which it cannot start."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from crewd.errors import CrewdError, DaemonUnreachable, Refused
+
+
+class LedgerError(CrewdError):
+    """Everything that the ledger raises on purpose."""
+
+
+class LedgerFailed(LedgerError):
+    """Nothing of this call is durable. A later commit is tried on a fresh connection; until then: degraded."""
+
+
+class BatchRefused(LedgerError):
+    """The batch holds a value that cannot be written; it was left out whole, and no other batch suffered."""
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger to read; `crewd serve` makes one."""
+
+    exit_code: ClassVar[int] = DaemonUnreachable.exit_code
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: there is no ledger here; start `crewd serve` once, or name its state folder")
+        self.path = path
+
+
+class LedgerLocked(LedgerError):
+    """Another crewd writes this ledger. Nothing was touched."""
+
+    exit_code: ClassVar[int] = Refused.exit_code
+
+    def __init__(self, folder: Path, pid: int) -> None:
+        super().__init__(f"{folder}: process {pid} already keeps this ledger; stop it, or use another state folder")
+        self.folder = folder
+        self.pid = pid
+
+
+class LedgerTooNew(LedgerError):
+    """A later version of crewd wrote this ledger. Nothing was touched."""
+
+    exit_code: ClassVar[int] = Refused.exit_code
+
+    def __init__(self, path: Path, found: int, known: int) -> None:
+        super().__init__(
+            f"{path}: schema version {found}, but this crewd knows versions up to {known}; "
+            "install the version of crewd that wrote it, or use another state folder"
+        )
+        self.found = found
+
+
+class LedgerDamaged(LedgerError):
+    """The file is not what crewd wrote. It is never repaired, skipped over or replaced unasked."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path}: damaged: {what}; restore {path.name} and {path.name}-wal together from a backup, or move both "
+            "aside to begin a new history (`sqlite3 FILE .recover` reads what is left of the old one)"
+        )
+        self.path = path
+        self.what = what

@@ -1,0 +1,115 @@
+"""The ledger as the daemon holds it: recall once, then commit, each answer only after it is durable."""
+
+from pathlib import Path
+from typing import Self
+
+import apsw
+import msgspec
+
+from crewd.host.clock import Clock
+from crewd.host.files import AlreadyLocked, FolderLock
+from crewd.ledger import pruning
+from crewd.ledger.batch import Batch, LedgerStats, Memory
+from crewd.ledger.errors import LedgerFailed, LedgerLocked
+from crewd.ledger.opening import NAME, make_folder
+from crewd.ledger.options import LedgerOptions
+from crewd.ledger.reader import Reader
+from crewd.ledger.store import Store
+from crewd.ledger.writer import Writer
+from crewd.model.event import Event
+
+PRUNE_ROWS = 1000  # in one transaction, so that commits between them wait some milliseconds
+
+
+class Ledger:
+    """The right to write into one state folder, from `open` to `close`."""
+
+    def __init__(self, path: Path, store: Store, writer: Writer) -> None:
+        self._path = path
+        self._store = store
+        self._writer = writer
+
+    @classmethod
+    def open(cls, folder: Path, clock: Clock, options: LedgerOptions | None = None) -> Self:
+        """Take the folder and open its ledger, making both on the first start.
+
+        Raises LedgerLocked (nothing was touched), LedgerTooNew, LedgerDamaged, LedgerFailed.
+        """
+        options = options or LedgerOptions()
+        make_folder(folder)
+        lock = _lock(folder)
+        try:
+            store = Store(folder / NAME, options)
+        except BaseException:
+            lock.close()
+            raise
+        writer = Writer(store, clock, options, on_end=lock.close)
+        writer.start()
+        return cls(folder / NAME, store, writer)
+
+    def recall(self) -> Memory:
+        """Read the present state, at a start. Raises LedgerDamaged, LedgerFailed."""
+        with Reader.open(self._path.parent) as reader:
+            return reader.recall()
+
+    async def commit(self, batch: Batch) -> tuple[Event, ...]:
+        """Make a batch durable and return its events with their numbers.
+
+        Batches that wait together share one transaction. A batch without content is answered at once. Cancelling
+        the wait does not recall the batch. Raises LedgerFailed: then nothing of it is durable, and the next commit
+        tries on a fresh connection; how long to wait before is the caller's to say. Raises BatchRefused.
+        """
+        if batch == _NOTHING:
+            return ()
+        events: tuple[Event, ...] = await self._writer.ask(batch)
+        return events
+
+    async def retry(self) -> None:
+        """Find out whether the ledger can write again, by a durable write of nothing new. Raises LedgerFailed."""
+        await self._writer.ask(_probe)
+
+    async def prune(self, before: float, max_rows: int = 100_000) -> int:
+        """Delete up to `max_rows` rows older than the wall time `before`, a few at a time; returns how many.
+
+        Never an open verdict, an open incident, a dead letter, or a run that is still on disk. Raises LedgerFailed.
+        """
+        deleted = 0
+        while deleted < max_rows:
+            chunk = min(PRUNE_ROWS, max_rows - deleted)
+            count: int = await self._writer.ask(
+                lambda connection, chunk=chunk: pruning.prune(connection, before, chunk)
+            )
+            deleted += count
+            if not count:
+                break
+        return deleted
+
+    def stats(self) -> LedgerStats:
+        """Figures since `open`. Callable from any thread; costs two stat calls."""
+        return msgspec.structs.replace(self._writer.figures, bytes=self._store.size())
+
+    async def close(self) -> None:
+        """Write what waits, bring the file up to its log, let the folder go. A second time does nothing.
+
+        Raises LedgerFailed where the disk does not let it end in time; then the folder stays taken.
+        """
+        await self._writer.close()
+
+
+_NOTHING = Batch()
+
+
+def _lock(folder: Path) -> FolderLock:
+    try:
+        return FolderLock.acquire(folder)
+    except AlreadyLocked as error:
+        raise LedgerLocked(folder, error.pid) from error
+    except OSError as error:
+        raise LedgerFailed(
+            f"{folder}: cannot be locked: {error.strerror}; it must be this user's to write"
+        ) from error
+
+
+def _probe(connection: apsw.Connection) -> None:
+    # SQLite writes and syncs the page although no value in it changes.
+    connection.execute("UPDATE meta SET value = value")

@@ -1,0 +1,196 @@
+"""The ledger as everyone else sees it: read-only, beside a running daemon or without one."""
+
+import heapq
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import apsw
+
+from crewd.ledger import log, rows, schema
+from crewd.ledger.batch import Memory, StandingRow
+from crewd.ledger.errors import LedgerFailed, LedgerMissing, LedgerTooNew
+from crewd.ledger.opening import LAST_SEQ, NAME, PRUNED_TO, read_meta, told_as_ledger_errors
+from crewd.ledger.recall import recall
+from crewd.model.event import Event
+from crewd.model.look import DeadLetter
+from crewd.model.run import Run
+from crewd.model.verdict import DeadVerdict, Incident
+
+V = TypeVar("V")
+BUSY_MILLISECONDS = 5000
+
+
+class Reader:
+    """Questions to the ledger. Each sees one consistent state, and holds nothing open once it is answered.
+
+    May be shared by threads; questions are answered one at a time. All raise LedgerDamaged where a row is not what
+    was written, and LedgerFailed where it cannot be read.
+    """
+
+    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._turn = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the ledger of a state folder. Raises LedgerMissing, LedgerTooNew, LedgerDamaged, LedgerFailed."""
+        path = folder / NAME
+        if not path.exists():
+            raise LedgerMissing(path)
+        with told_as_ledger_errors(path):
+            connection = _connect(path)
+            try:
+                version = schema.version_of(connection)
+                if version > len(schema.MIGRATIONS):
+                    raise LedgerTooNew(path, version, len(schema.MIGRATIONS))
+                if version < len(schema.MIGRATIONS):
+                    raise LedgerFailed(
+                        f"{path}: schema version {version} is older than this crewd's; start `crewd serve` once: it "
+                        "brings the file up to date"
+                    )
+            except BaseException:
+                connection.close()
+                raise
+            return cls(connection, path)
+
+    def events(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        types: Sequence[str] = (),
+        run_id: str = "",
+        newest_first: bool = False,
+    ) -> list[Event]:
+        """Events with a number above `after`; the oldest `limit` of them, or the newest. No type given: all types."""
+        order = "DESC" if newest_first else "ASC"
+        if run_id:
+            marks = ",".join("?" * len(types))
+            among = f" AND type IN ({marks})" if types else ""
+            found: Iterable[rows.Row] = self._rows(
+                # The + keeps SQLite from choosing the index by type, which is not in the order asked for.
+                f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE run_id = ? AND seq > ?{among.replace('type', '+type')} "
+                f"ORDER BY seq {order} LIMIT ?",
+                (run_id, after, *types, limit),
+            )
+        elif types:
+            # One question for each type: SQLite would sort all of them together.
+            found = heapq.merge(
+                *(self._events_of_type(kind, after, limit, order) for kind in dict.fromkeys(types)),
+                key=lambda row: -row[0] if newest_first else row[0],
+            )
+        else:
+            found = self._rows(
+                f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq {order} LIMIT ?", (after, limit)
+            )
+        with told_as_ledger_errors(self._path):
+            return [rows.read_event(row) for row in islice(found, limit)]
+
+    def runs(self, vanished: bool = False) -> list[Run]:
+        """All runs as last written, the latest changed first; with `vanished` also those no longer on disk."""
+        where = "" if vanished else " WHERE vanished = 0"
+        return self._values(Run, f"{rows.SELECT_RUN}{where} ORDER BY updated DESC, run_id")
+
+    def run(self, run_id: str) -> Run | None:
+        """One run, also if it vanished; None where no such run was ever seen."""
+        return next(iter(self._values(Run, f"{rows.SELECT_RUN} WHERE run_id = ?", (run_id,))), None)
+
+    def standings(self, run_id: str = "") -> list[StandingRow]:
+        """Where every live worker stands, or those of one run."""
+        if run_id:
+            return self._values(StandingRow, f"{rows.SELECT_STANDING} WHERE run_id = ? ORDER BY task_id", (run_id,))
+        return self._values(StandingRow, f"{rows.SELECT_STANDING} ORDER BY run_id, task_id")
+
+    def verdicts(self) -> list[DeadVerdict]:
+        """Every `dead` verdict, open or settled, the oldest first."""
+        return self._values(DeadVerdict, f"{rows.SELECT_VERDICT} ORDER BY opened_at")
+
+    def incidents(self, open_only: bool = False) -> list[Incident]:
+        """Incidents, the oldest first."""
+        where = " WHERE resolved_at IS NULL" if open_only else ""
+        return self._values(Incident, f"{rows.SELECT_INCIDENT}{where} ORDER BY opened_at")
+
+    def letters(self) -> list[DeadLetter]:
+        """Dead letters in the order in which crewd met them."""
+        return self._values(DeadLetter, f"{rows.SELECT_LETTER} ORDER BY rowid")
+
+    def last_seq(self) -> int:
+        """The newest number ever given to an event; 0 before the first."""
+        return self._number(LAST_SEQ)
+
+    def pruned_to(self) -> int:
+        """The newest number whose event was deleted for its age: resuming below it means a gap. 0: none was."""
+        return self._number(PRUNED_TO)
+
+    def recall(self) -> Memory:
+        """Read the whole present state."""
+        with self._turn, told_as_ledger_errors(self._path):
+            return recall(self._connection)
+
+    def close(self) -> None:
+        """Let the file go. A second time does nothing."""
+        with self._turn:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _events_of_type(self, kind: str, after: int, limit: int, order: str) -> list[rows.Row]:
+        return self._rows(
+            f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE type = ? AND seq > ? ORDER BY seq {order} LIMIT ?",
+            (kind, after, limit),
+        )
+
+    def _number(self, name: str) -> int:
+        with self._turn, told_as_ledger_errors(self._path):
+            return read_meta(self._connection).get(name, 0)
+
+    def _values(self, kind: type[V], sql: str, bindings: tuple[Any, ...] = ()) -> list[V]:
+        read = rows.body_reader(kind)
+        found = self._rows(sql, bindings)
+        with told_as_ledger_errors(self._path):
+            return [read(row) for row in found]
+
+    def _rows(self, sql: str, bindings: tuple[Any, ...]) -> list[rows.Row]:
+        with self._turn, told_as_ledger_errors(self._path):
+            return self._connection.execute(sql, bindings).fetchall()
+
+
+def _connect(path: Path) -> apsw.Connection:
+    try:
+        return _probed(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY), "")
+    except (apsw.CantOpenError, apsw.ReadOnlyError):
+        # The log's index (-shm) is missing and cannot be made: a read-only medium, and so without a writer.
+        if log.size(path) > 0:
+            # Without locks, and therefore with an index in memory.
+            return _probed(_open_uri(path, "nolock=1"), "PRAGMA locking_mode = EXCLUSIVE")
+        return _probed(_open_uri(path, "immutable=1"), "")
+
+
+def _open_uri(path: Path, how: str) -> apsw.Connection:
+    name = f"file:{quote(str(path.absolute()))}?mode=ro&{how}"
+    return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
+def _probed(connection: apsw.Connection, first: str) -> apsw.Connection:
+    """Ask the connection something: SQLite opens the file and its log only then."""
+    try:
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
+        if first:
+            connection.execute(first).fetchall()
+        schema.version_of(connection)
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,236 @@
+"""Values to rows and back. Each row carries a check over its own content, and is never believed without it."""
+
+import math
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import apsw
+import msgspec
+
+from crewd.ledger.batch import Batch, StandingRow
+from crewd.ledger.errors import BatchRefused
+from crewd.model.event import Event
+from crewd.model.look import DeadLetter
+from crewd.model.run import Run
+from crewd.model.verdict import DeadVerdict, Incident
+
+Row = tuple[Any, ...]
+V = TypeVar("V")
+
+# What encoding a value can end in. Nothing of it has to do with the disk.
+REFUSALS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+
+_encoder = msgspec.json.Encoder()
+_INTEGER_MAX = 2**63 - 1  # of SQLite
+
+EVENT_COLUMNS = 'seq, at, type, run_id, task_id, attempt, runtime, crew, actor, data, "check"'
+INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 -- constants only
+INSERT_META = "INSERT OR REPLACE INTO meta VALUES (?,?,?)"
+INSERT_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?,?,?)"
+INSERT_RUN = "INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?,?)"
+# A row that is damaged already is left alone: sealing it again would hide the damage.
+VANISH_RUN = (
+    'UPDATE runs SET vanished = 1, updated = ?, "check" = check_of(run_id, 1, body) '
+    'WHERE run_id = ? AND "check" = check_of(run_id, vanished, body)'
+)
+VANISH_STANDINGS = "DELETE FROM standings WHERE run_id = ?"
+INSERT_STANDING = "INSERT OR REPLACE INTO standings VALUES (?,?,?,?,?)"
+DELETE_STANDING = "DELETE FROM standings WHERE run_id = ? AND task_id = ?"
+INSERT_VERDICT = "INSERT OR REPLACE INTO verdicts VALUES (?,?,?,?,?,?,?,?)"
+INSERT_INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?,?,?,?,?,?)"
+# A letter does not name its crew; its run does, and may be gone when the letter is counted.
+INSERT_LETTER = (
+    "INSERT OR IGNORE INTO letters VALUES (?1,?2,coalesce((SELECT crew FROM runs WHERE run_id = ?2), ''),?3,?4,?5)"
+)
+
+
+class Prepared(NamedTuple):
+    """A batch as it will be written: all that can be wrong with its values has been found."""
+
+    events: tuple[Event, ...]  # with their seq
+    statements: list[tuple[str, list[Row]]]
+
+    def size(self) -> int:
+        return sum(len(rows) for _, rows in self.statements)
+
+
+def prepare(batch: Batch, last_seq: int, now: float) -> Prepared:
+    """Number the events after `last_seq` and lay everything out as rows. `now` is wall time.
+
+    Raises BatchRefused where a value cannot be written.
+    """
+    try:
+        events = tuple(
+            msgspec.structs.replace(event, seq=seq) for seq, event in enumerate(batch.events, start=last_seq + 1)
+        )
+        statements = [
+            (INSERT_EVENT, [_event_row(event) for event in events]),
+            (INSERT_RUN, [_run_row(run, now) for run in batch.runs]),
+            (VANISH_RUN, [(now, _text(run_id)) for run_id in batch.vanished]),
+            (VANISH_STANDINGS, [(_text(run_id),) for run_id in batch.vanished]),
+            (INSERT_STANDING, [_standing_row(row) for row in batch.standings]),
+            (DELETE_STANDING, [(_text(run_id), _text(task_id)) for run_id, task_id in batch.gone]),
+            (INSERT_VERDICT, [_verdict_row(verdict) for verdict in batch.verdicts]),
+            (INSERT_INCIDENT, [_incident_row(incident) for incident in batch.incidents]),
+            (INSERT_LETTER, [_letter_row(letter) for letter in batch.letters]),
+            (INSERT_CURSOR, [cursor_row(name, value) for name, value in batch.cursors.items()]),
+        ]
+    except REFUSALS as error:
+        raise BatchRefused(f"a batch of {len(batch.events)} events cannot be written: {error}") from error
+    return Prepared(events, [(sql, rows) for sql, rows in statements if rows])
+
+
+def check_of(*content: object) -> int:
+    """CRC-32 over a row's content, in the order of its columns."""
+    return zlib.crc32(_encoder.encode(content))
+
+
+def meta_row(name: str, value: int) -> Row:
+    return name, value, check_of(name, value)
+
+
+def cursor_row(name: str, value: str) -> Row:
+    name, value = _text(name), _text(value)
+    return name, value, check_of(name, value)
+
+
+def read_event(row: Row) -> Event:
+    """Turn a row of EVENT_COLUMNS into the event. Raises Unsound."""
+    _verify("event", row[0], row)
+    seq, at, kind, run_id, task_id, attempt, runtime, crew, actor, data, _ = row
+    return Event(
+        kind, at, _parse(dict[str, Any], data, "event", seq), run_id, task_id, attempt, runtime, crew, actor, seq
+    )
+
+
+def read_meta(rows: Iterable[Row]) -> dict[str, int]:
+    """Turn the rows of `meta` into a mapping. Raises Unsound."""
+    return {row[0]: row[1] for row in rows if _verify("meta", row[0], row)}
+
+
+def read_cursors(rows: Iterable[Row]) -> dict[str, str]:
+    """Turn the rows of `cursors` into a mapping. Raises Unsound."""
+    return {row[0]: row[1] for row in rows if _verify("cursor", row[0], row)}
+
+
+def body_reader(kind: type[V]) -> Callable[[Row], V]:
+    """Make the function that turns a row (key columns .., body, check) into a value. It raises Unsound."""
+    decoder = msgspec.json.Decoder(kind)
+    name = kind.__name__
+
+    def read(row: Row) -> V:
+        _verify(name, row[0], row)
+        try:
+            return decoder.decode(row[-2])
+        except msgspec.MsgspecError as error:
+            raise Unsound(f"the {name} {row[0]!r} cannot be understood: {error}") from error
+
+    return read
+
+
+class Unsound(Exception):  # noqa: N818 -- an intermediate finding: whoever knows the file raises LedgerDamaged
+    """A row is not what was written. The message names it."""
+
+
+# Selected in the order in which the check was made: key columns, body, check.
+SELECT_RUN = 'SELECT run_id, vanished, body, "check" FROM runs'
+SELECT_STANDING = 'SELECT run_id, task_id, body, "check" FROM standings'
+SELECT_VERDICT = 'SELECT run_id, task_id, attempt, body, "check" FROM verdicts'
+SELECT_INCIDENT = 'SELECT subject, cause, opened_at, body, "check" FROM incidents'
+SELECT_LETTER = 'SELECT key, body, "check" FROM letters'
+
+
+def _event_row(event: Event) -> Row:
+    row = (
+        event.seq,
+        _moment(event.at),
+        _text(event.type),
+        _text(event.run_id),
+        _text(event.task_id),
+        _integer(event.attempt),
+        _text(event.runtime),
+        _text(event.crew),
+        _text(event.actor),
+        _json(event.data),
+    )
+    return *row, check_of(*row)
+
+
+def _run_row(run: Run, now: float) -> Row:
+    run_id, body = _text(run.run_id), _json(run)
+    check = check_of(run_id, 0, body)
+    return run_id, _text(run.runtime), _text(run.crew), run.status.value, _text(run.folder), now, 0, body, check
+
+
+def _standing_row(row: StandingRow) -> Row:
+    key = (_text(row.run_id), _text(row.task_id))
+    body = _json(row)
+    return *key, row.standing.level.value, body, check_of(*key, body)
+
+
+def _verdict_row(verdict: DeadVerdict) -> Row:
+    key = (_text(verdict.run_id), _text(verdict.task_id), _integer(verdict.attempt))
+    body = _json(verdict)
+    return *key, verdict.outcome.value, _moment(verdict.opened_at), verdict.settled_at, body, check_of(*key, body)
+
+
+def _incident_row(incident: Incident) -> Row:
+    key = (_text(incident.subject), _text(incident.cause), _moment(incident.opened_at))
+    body = _json(incident)
+    return *key, incident.resolved_at, body, check_of(*key, body)
+
+
+def _letter_row(letter: DeadLetter) -> Row:
+    key, body = _text(letter.key), _json(letter)
+    return key, _text(letter.run_id), letter.at, body, check_of(key, body)
+
+
+def _json(value: object) -> str:
+    try:
+        return _encoder.encode(value).decode()
+    except UnicodeEncodeError:
+        return _encoder.encode(_legible(msgspec.to_builtins(value))).decode()
+
+
+def _legible(value: Any) -> Any:
+    """Spell out what is no Unicode: a folder's name may hold any bytes, and a ledger only text."""
+    match value:
+        case str():
+            return _text(value)
+        case dict():
+            return {_legible(key): _legible(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_legible(each) for each in value]
+    return value
+
+
+def _text(value: str) -> str:
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def _integer(value: int) -> int:
+    if not -_INTEGER_MAX <= value <= _INTEGER_MAX:
+        raise ValueError(f"{value} is too large a number for a column")
+    return value
+
+
+def _moment(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no time")
+    return float(value)
+
+
+def _verify(name: str, key: object, row: Row) -> bool:
+    if check_of(*row[:-1]) != row[-1]:
+        raise Unsound(f"the {name} {key!r} is not what was written")
+    return True
+
+
+def _parse(kind: type[V], text: str, name: str, key: object) -> V:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Unsound(f"the {name} {key!r} cannot be understood: {error}") from error

@@ -1,0 +1,96 @@
+"""The tables, as a list of steps: version n of the schema is what the first n steps make."""
+
+from collections.abc import Callable, Sequence
+
+import apsw
+
+Migration = Callable[[apsw.Connection], None]
+
+
+def migrate(connection: apsw.Connection, migrations: Sequence[Migration]) -> None:
+    """Carry out the steps that the file has not seen yet, each in a transaction of its own."""
+    for version in range(version_of(connection), len(migrations)):
+        with connection:
+            migrations[version](connection)
+            connection.pragma("user_version", version + 1)
+
+
+def version_of(connection: apsw.Connection) -> int:
+    """Version of the schema in the file; 0 where crewd never wrote it."""
+    return int(connection.pragma("user_version"))
+
+
+def blank(migrations: Sequence[Migration]) -> bytes:
+    """Make the whole content of a new ledger in memory, so that it appears on disk complete or not at all."""
+    connection = apsw.Connection(":memory:")
+    try:
+        connection.pragma("auto_vacuum", "INCREMENTAL")  # can be chosen only before the first table
+        migrate(connection, migrations)
+        return connection.serialize("main")
+    finally:
+        connection.close()
+
+
+def differences(connection: apsw.Connection, migrations: Sequence[Migration]) -> str:
+    """Name the first table or index that is not as the steps make it; "" where all are."""
+    expected = apsw.Connection(":memory:")
+    try:
+        migrate(expected, migrations)
+        wanted, found = _definitions(expected), _definitions(connection)
+    finally:
+        expected.close()
+    return next((name for name in sorted(wanted | found) if wanted.get(name) != found.get(name)), "")
+
+
+def _definitions(connection: apsw.Connection) -> dict[str, str | None]:
+    # Tables whose names begin with sqlite_ are SQLite's own (sqlite_stat1 appears after an ANALYZE).
+    rows = connection.execute(
+        "SELECT type || ' ' || name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    )
+    return {str(name): None if sql is None else str(sql) for name, sql in rows}
+
+
+def _first_tables(connection: apsw.Connection) -> None:
+    connection.execute(_VERSION_1)
+
+
+# `check` is the CRC-32 of the row's own content (rows.py): SQLite guards the structure of its file, not what is in it.
+# `body` is the value as JSON; the columns beside it are those that queries select by.
+_VERSION_1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, "check" INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE cursors (name TEXT PRIMARY KEY, value TEXT NOT NULL, "check" INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, at REAL NOT NULL, type TEXT NOT NULL, run_id TEXT NOT NULL, task_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL, runtime TEXT NOT NULL, crew TEXT NOT NULL, actor TEXT NOT NULL, data TEXT NOT NULL,
+    "check" INTEGER NOT NULL
+) STRICT;
+CREATE INDEX events_by_run ON events (run_id);
+CREATE INDEX events_by_type ON events (type);
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY, runtime TEXT NOT NULL, crew TEXT NOT NULL, status TEXT NOT NULL, folder TEXT NOT NULL,
+    updated REAL NOT NULL, vanished INTEGER NOT NULL, body TEXT NOT NULL, "check" INTEGER NOT NULL
+) STRICT;
+CREATE INDEX runs_by_status ON runs (status);
+CREATE INDEX runs_by_updated ON runs (updated);
+CREATE TABLE standings (
+    run_id TEXT NOT NULL, task_id TEXT NOT NULL, level TEXT NOT NULL, body TEXT NOT NULL, "check" INTEGER NOT NULL,
+    PRIMARY KEY (run_id, task_id)
+) STRICT;
+CREATE TABLE verdicts (
+    run_id TEXT NOT NULL, task_id TEXT NOT NULL, attempt INTEGER NOT NULL, outcome TEXT NOT NULL,
+    opened_at REAL NOT NULL, settled_at REAL, body TEXT NOT NULL, "check" INTEGER NOT NULL,
+    PRIMARY KEY (run_id, task_id, attempt)
+) STRICT;
+CREATE INDEX verdicts_by_outcome ON verdicts (outcome, opened_at);
+CREATE TABLE incidents (
+    subject TEXT NOT NULL, cause TEXT NOT NULL, opened_at REAL NOT NULL, resolved_at REAL, body TEXT NOT NULL,
+    "check" INTEGER NOT NULL, PRIMARY KEY (subject, cause, opened_at)
+) STRICT;
+CREATE INDEX incidents_by_resolved_at ON incidents (resolved_at);
+CREATE TABLE letters (
+    key TEXT PRIMARY KEY, run_id TEXT NOT NULL, crew TEXT NOT NULL, at REAL, body TEXT NOT NULL,
+    "check" INTEGER NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_first_tables,)

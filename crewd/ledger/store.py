@@ -1,0 +1,160 @@
+"""The writing connection, and its renewal after a failure. Used by one thread at a time."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from crewd.ledger import log, rows
+from crewd.ledger.errors import LedgerError, LedgerFailed
+from crewd.ledger.opening import FAULTS, LAST_SEQ, connect, last_seq, prepare_file, told_as_ledger_errors
+from crewd.ledger.options import LedgerOptions
+from crewd.ledger.rows import Prepared
+
+T = TypeVar("T")
+
+
+class Store:
+    """One file, one connection that may write to it."""
+
+    def __init__(self, path: Path, options: LedgerOptions) -> None:
+        """Open the file, making it first if need be. Raises LedgerDamaged, LedgerTooNew, LedgerFailed."""
+        self._path = path
+        self._options = options
+        self._wal_pages = 0
+        prepare_file(path, options)
+        with told_as_ledger_errors(path):
+            self._connection: apsw.Connection | None = self._connect()
+            # After a failure the former connection stays open, unused, until its successor is: were it the last one,
+            # SQLite would read the log anew, and might find the transaction that failed complete in it.
+            self._former: apsw.Connection | None = None
+            self.last_seq = last_seq(self._connection, path)
+            self._place = _place(path)
+
+    def write(self, group: Sequence[Prepared], seq: int) -> None:
+        """Make a group of batches durable; `seq` is the last number among their events. Raises LedgerFailed."""
+
+        def work(connection: apsw.Connection) -> None:
+            for prepared in group:
+                for sql, bindings in prepared.statements:
+                    connection.executemany(sql, bindings)
+            connection.execute(rows.INSERT_META, rows.meta_row(LAST_SEQ, seq))
+
+        self.transact(work)
+        self.last_seq = seq
+
+    def transact(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Do `work` in one transaction. Once this returns it is durable; once it raises LedgerFailed none of it is."""
+        try:
+            connection = self._connection or self._renew()
+            connection.execute("BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.execute("COMMIT")
+            self._check_place()
+        except LedgerFailed:
+            self._abandon()
+            raise
+        except (*FAULTS, LedgerError, rows.Unsound) as error:
+            self._abandon()
+            raise LedgerFailed(f"{self._path}: {_words(error)}") from error
+        except BaseException:  # a defect in `work`: what it did must not reach the next transaction
+            self._abandon()
+            raise
+        return result
+
+    def checkpoint(self) -> None:
+        """Move the log into the main file when it is long enough. Raises LedgerFailed, and nothing is lost."""
+        if self._connection is None or self._wal_pages < self._options.checkpoint_pages:
+            return
+        # Readers may keep the log from being used again from its start. Only one that has grown far is waited for.
+        long = log.size(self._path) > self._options.wal_bytes_max
+        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if long else apsw.SQLITE_CHECKPOINT_PASSIVE
+        try:
+            self._connection.wal_checkpoint("main", mode)
+            self._wal_pages = 0
+        except FAULTS as error:
+            raise LedgerFailed(f"{self._path}: cannot be brought up to its log: {_words(error)}") from error
+
+    def size(self) -> int:
+        """Bytes of the main file and its log. Callable from any thread."""
+        try:
+            return self._path.stat().st_size + log.size(self._path)
+        except OSError:
+            return 0  # it was moved or deleted: the next commit says so
+
+    def close(self) -> None:
+        """Bring the main file up to its log and let go. A second time does nothing."""
+        connection, self._connection, self._former = self._connection or self._former, None, None
+        if connection is None:
+            return
+        # What is committed is safe in the log, whether or not it can be tidied away now.
+        with contextlib.suppress(*FAULTS):
+            connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with contextlib.suppress(*FAULTS):
+            connection.close()
+
+    def _connect(self) -> apsw.Connection:
+        connection = connect(self._path, self._options)
+        connection.set_wal_hook(self._note_wal_pages)
+        return connection
+
+    def _note_wal_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _abandon(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.in_transaction:
+            with contextlib.suppress(*FAULTS):  # closing it does the same; the first error is the one to tell
+                connection.execute("ROLLBACK")
+        former, self._former = self._former, connection
+        if former is not None:
+            with contextlib.suppress(*FAULTS):
+                former.close()
+
+    def _renew(self) -> apsw.Connection:
+        self._check_place()
+        connection = self._connect()
+        try:
+            found = last_seq(connection, self._path)
+            if found != self.last_seq:
+                raise LedgerFailed(
+                    f"{self._path}: ends at event {found} instead of {self.last_seq}: it was changed by another hand; "
+                    "start crewd again"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        former, self._former = self._former, None
+        if former is not None:
+            with contextlib.suppress(*FAULTS):
+                former.close()
+        self._connection = connection
+        return connection
+
+    def _check_place(self) -> None:
+        if _place(self._path) != self._place:
+            raise LedgerFailed(
+                f"{self._path}: was moved, replaced or deleted while crewd had it open; put it back, or start crewd again"
+            )
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _words(error: BaseException) -> str:
+    match error:
+        case apsw.FullError():
+            return "the disk is full; make room"
+        case apsw.IOError():
+            return f"{error}; the disk failed a read, write or sync"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,200 @@
+"""The one thread that writes: it takes up whatever waits, makes it durable together, and then answers."""
+
+import asyncio
+import queue
+import threading
+from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import apsw
+import msgspec
+
+from crewd.host.clock import Clock
+from crewd.ledger.batch import Batch, LedgerStats
+from crewd.ledger.errors import BatchRefused, LedgerError, LedgerFailed
+from crewd.ledger.options import LedgerOptions
+from crewd.ledger.rows import Prepared, prepare
+from crewd.ledger.store import Store
+
+# Upper bounds in seconds of the commit durations told in the figures; one more bucket holds the rest.
+BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class _Asked(NamedTuple):
+    """A wish of some event loop, and where its answer goes."""
+
+    wish: Batch | Callable[[apsw.Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+
+
+class Writer:
+    """Serves wishes in their order, on a thread that never keeps the process alive."""
+
+    def __init__(self, store: Store, clock: Clock, options: LedgerOptions, on_end: Callable[[], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._options = options
+        self._on_end = on_end
+        self._waiting: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._ahead: list[_Asked | None] = []  # taken from the queue, and not of the present group
+        self._closed = False
+        self._gate = threading.Lock()  # nothing is put in behind the end
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self.figures = LedgerStats()  # replaced whole by the thread, so that any thread may read it
+        self._thread = threading.Thread(target=self._serve, name="ledger writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def ask(self, wish: Batch | Callable[[apsw.Connection], Any]) -> Any:
+        """Have a batch written, or a function carried out in a transaction, and wait until it is durable."""
+        loop = asyncio.get_running_loop()
+        asked = _Asked(wish, loop, loop.create_future())
+        with self._gate:
+            if self._closed:
+                raise LedgerFailed("the ledger is closed")
+            self._waiting.put(asked)
+        return await asked.future
+
+    async def close(self) -> None:
+        """Write what waits, and end. Raises LedgerFailed where the disk does not let it end in time."""
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
+        # In real time, whatever the loop's clock says: the thread waits for a disk.
+        await asyncio.to_thread(self._thread.join, self._options.close_seconds)
+        if self._thread.is_alive():
+            raise LedgerFailed(f"the ledger's writer did not end within {self._options.close_seconds:g} s: slow disk")
+
+    def _serve(self) -> None:
+        try:
+            while (asked := self._next()) is not None:
+                if isinstance(asked.wish, Batch):
+                    self._commit(self._group(asked, asked.wish))
+                else:
+                    self._carry_out(asked, asked.wish)
+                self._tidy()
+        finally:
+            self._store.close()
+            self._on_end()
+
+    def _next(self) -> _Asked | None:
+        return self._ahead.pop() if self._ahead else self._waiting.get()
+
+    def _group(self, first: _Asked, batch: Batch) -> list[tuple[_Asked, Batch]]:
+        """Take up every batch that waits, up to the bound of one transaction."""
+        group = [(first, batch)]
+        size = _size(batch)
+        while size < self._options.group_rows_max:
+            try:
+                asked = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if asked is None or not isinstance(asked.wish, Batch):
+                self._ahead.append(asked)
+                break
+            group.append((asked, asked.wish))
+            size += _size(asked.wish)
+        return group
+
+    def _commit(self, group: list[tuple[_Asked, Batch]]) -> None:
+        began = self._clock.read()
+        answers: list[tuple[_Asked, Any]] = []
+        accepted: list[tuple[_Asked, Prepared]] = []
+        seq = self._store.last_seq
+        for asked, batch in group:
+            try:
+                prepared = prepare(batch, seq, began.wall)
+            except BatchRefused as refusal:
+                answers.append((asked, refusal))
+            else:
+                accepted.append((asked, prepared))
+                seq += len(prepared.events)
+        if accepted:
+            failure = self._attempt(lambda: self._store.write([prepared for _, prepared in accepted], seq))
+            if failure is None:
+                self._note_success(len(accepted), sum(len(each.events) for _, each in accepted), began.mono)
+            # One exception each: who catches it adds to its traceback.
+            answers += [
+                (asked, each.events if failure is None else LedgerFailed(failure)) for asked, each in accepted
+            ]
+        _answer(answers)
+
+    def _carry_out(self, asked: _Asked, function: Callable[[apsw.Connection], Any]) -> None:
+        began = self._clock.read()
+        results: list[Any] = []
+        failure = self._attempt(lambda: results.append(self._store.transact(function)))
+        if failure is None:
+            self._note_success(0, 0, began.mono)
+        _answer([(asked, results[0] if failure is None else LedgerFailed(failure))])
+
+    def _attempt(self, write: Callable[[], None]) -> str | None:
+        try:
+            write()
+        except LedgerError as error:
+            failure = str(error)
+        except Exception as error:  # noqa: BLE001 -- a defect; told to all who wait, who would else wait for ever
+            failure = f"unexpected {type(error).__name__}: {error}"
+        else:
+            return None
+        self.figures = msgspec.structs.replace(self.figures, failed=failure, failures=self.figures.failures + 1)
+        return failure
+
+    def _note_success(self, batches: int, events: int, began: float) -> None:
+        duration = max(0.0, self._clock.read().mono - began)
+        self._counts[bisect_left(BOUNDS, duration)] += 1
+        figures = self.figures
+        self.figures = msgspec.structs.replace(
+            figures,
+            commits=figures.commits + 1,
+            batches=figures.batches + batches,
+            events=figures.events + events,
+            duration_buckets=_cumulative(self._counts),
+            duration_sum=figures.duration_sum + duration,
+            failed="",
+        )
+
+    def _tidy(self) -> None:
+        try:
+            self._store.checkpoint()
+            failure = ""
+        except LedgerError as error:
+            failure = str(error)
+        if failure != self.figures.checkpoint_failed:
+            self.figures = msgspec.structs.replace(self.figures, checkpoint_failed=failure)
+
+
+def _size(batch: Batch) -> int:
+    return 1 + len(batch.events) + len(batch.runs) + len(batch.standings)
+
+
+def _cumulative(counts: list[int]) -> tuple[tuple[float, int], ...]:
+    buckets, total = [], 0
+    for bound, count in zip((*BOUNDS, float("inf")), counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return tuple(buckets)
+
+
+def _answer(answers: list[tuple[_Asked, Any]]) -> None:
+    """Hand the answers over, waking each loop once however many wait in it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for asked, answer in answers:
+        by_loop.setdefault(asked.loop, []).append((asked.future, answer))
+    for loop, settled in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, settled)
+
+
+def _settle(settled: list[tuple["asyncio.Future[Any]", Any]]) -> None:
+    for future, answer in settled:
+        if future.done():  # cancelled meanwhile
+            continue
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

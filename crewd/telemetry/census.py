@@ -1,0 +1,91 @@
+"""Census: the state of all runs, counted by label. Pure over one snapshot, cheap over the next."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from crewd.model.run import Run
+from crewd.model.snapshot import RunView, Snapshot
+from crewd.model.verdict import Level, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one run adds to the census."""
+
+    run: Run
+    group: tuple[str, str]  # runtime, crew: as written
+    tasks: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Census:
+    """Counts over one snapshot. Keys hold texts as written; whoever exports them makes labels of them."""
+
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    runs: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # runtime, crew, status
+    tasks: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    workers: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # runtime, crew, level
+    wedges: Counter[tuple[str, str]] = field(default_factory=Counter)  # runtime, wedge
+    oldest_progress: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    waiting: Counter[str] = field(default_factory=Counter)  # crew
+    waiting_oldest: Mapping[str, float] = field(default_factory=dict)
+
+    def groups(self) -> Counter[tuple[str, str]]:
+        """Count runs by runtime and crew."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for (runtime, crew, _), number in self.runs.items():
+            counts[runtime, crew] += number
+        return counts
+
+
+def take(snapshot: Snapshot, before: Census) -> Census:
+    """Count a snapshot. A run that is the same object as in the former census is not looked into again."""
+    shares: dict[str, Share] = {}
+    census = Census(shares=shares)
+    oldest: dict[tuple[str, str], float] = {}
+    waiting_oldest: dict[str, float] = {}
+    for run_id, view in snapshot.runs.items():
+        share = before.shares.get(run_id)
+        if share is None or share.run is not view.run:
+            share = _share(view.run)
+        shares[run_id] = share
+        census.runs[(*share.group, view.run.status.value)] += 1
+        for status, number in share.tasks:
+            census.tasks[(*share.group, status)] += number
+        if view.workers or view.run.waiting is not None:
+            _count_workers(view, census, oldest, waiting_oldest)
+    return Census(
+        shares, census.runs, census.tasks, census.workers, census.wedges, oldest, census.waiting, waiting_oldest
+    )
+
+
+def _share(run: Run) -> Share:
+    counts = Counter(task.status.value for task in run.tasks)
+    return Share(run, (run.runtime, run.crew), tuple(counts.items()))
+
+
+def _count_workers(
+    view: RunView, census: Census, oldest: dict[tuple[str, str], float], waiting_oldest: dict[str, float]
+) -> None:
+    run = view.run
+    group = (run.runtime, run.crew)
+    waits: list[float | None] = []
+    for worker in view.workers:
+        standing = worker.standing
+        census.workers[(*group, standing.level.value)] += 1
+        if standing.wedge is not None:
+            census.wedges[run.runtime, standing.wedge.value] += 1
+        if standing.level is Level.WAITING:
+            if standing.reason is Reason.HUMAN:
+                waits.append(worker.waiting_since)
+        elif standing.level is not Level.DEAD:
+            # The dead have an alert of their own; counted here they would hide everyone else's silence.
+            seen = worker.progress_at if worker.progress_at is not None else worker.first_seen_at
+            oldest[group] = min(seen, oldest.get(group, seen))
+    if not waits and run.waiting is not None and run.waiting.reason == "human":
+        waits.append(run.waiting.since)
+    census.waiting[run.crew] += len(waits)
+    for since in waits:
+        if since is not None:
+            waiting_oldest[run.crew] = min(since, waiting_oldest.get(run.crew, since))

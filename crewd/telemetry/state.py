@@ -1,0 +1,238 @@
+"""State: everything that is read when asked, as metric families, from one immutable snapshot and without a lock."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from platform import python_version
+from typing import TypeVar
+
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from crewd import __version__
+from crewd.model.snapshot import Health, Snapshot
+from crewd.telemetry import families as known
+from crewd.telemetry.census import Census, take
+from crewd.telemetry.families import STATE, Family, Kind
+from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures
+from crewd.telemetry.labels import Admission, clean
+from crewd.telemetry.parts import describe
+
+FAMILY = {family.name: family for family in STATE}
+Labels = tuple[str, ...]
+Key = TypeVar("Key", bound=tuple[str, ...])
+
+
+class State:
+    """Reads gauges out of whatever `snapshot()` returns at that moment.
+
+    Nothing here is written by two threads: the census of the former snapshot is replaced, never changed, so two
+    scrapes at once at worst count the same twice.
+    """
+
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], admissions: Mapping[str, Admission], per_worker_max: int
+    ) -> None:
+        self._snapshot = snapshot
+        self._admissions = admissions
+        self._per_worker_max = per_worker_max  # 0: no series per worker
+        self._census: Census = Census()
+        self.reload = ReloadFigures()
+        self.looks_stuck = 0
+        self.ledger: Callable[[], LedgerFigures] | None = None
+        self.sinks: Callable[[], Iterable[SinkFigures]] | None = None
+
+    def describe_runs(self) -> list[Metric]:
+        return describe(family for family in STATE if family.name.startswith("crew_"))
+
+    def describe_self(self) -> list[Metric]:
+        return describe(
+            family
+            for family in STATE
+            if family.name.startswith("crewd_") and not family.name.startswith(("crewd_ledger", "crewd_sink"))
+        )
+
+    def describe_ledger(self) -> list[Metric]:
+        return describe(family for family in STATE if family.name.startswith("crewd_ledger"))
+
+    def describe_sinks(self) -> list[Metric]:
+        return describe(family for family in STATE if family.name.startswith("crewd_sink"))
+
+    def collect_runs(self) -> Iterator[Metric]:
+        """Give the families about crews."""
+        snapshot = self._snapshot()
+        self._census = census = take(snapshot, self._census)
+        pairs = self._merge(census.groups(), ("runtime", "crew"))
+        runtimes = sorted(
+            {runtime for runtime, _ in pairs} | {self._label("runtime", r) for r in snapshot.thresholds}
+        )
+        crews = sorted({crew for _, crew in pairs} | {self._label("crew", crew) for crew in snapshot.dead_letters})
+        for name, counts, values in (
+            ("crew_runs", census.runs, known.RUN_STATUSES),
+            ("crew_tasks", census.tasks, known.TASK_STATUSES),
+            ("crew_workers", census.workers, known.LEVELS),
+        ):
+            merged = self._merge(counts, FAMILY[name].labels)
+            yield _gauge(name, {(*pair, value): merged[(*pair, value)] for pair in sorted(pairs) for value in values})
+        yield _gauge(
+            "crew_oldest_progress_timestamp_seconds", self._oldest(census.oldest_progress, ("runtime", "crew"))
+        )
+        yield from self._per_worker(snapshot)
+        yield self._thresholds(snapshot)
+        yield self._zeroed("crew_wedges", census.wedges, runtimes, known.WEDGES)
+        yield self._zeroed("crew_verdicts_open", snapshot.verdicts_open, runtimes, known.DEAD_REASONS)
+        yield from self._per_crew(snapshot, census, crews)
+
+    def collect_self(self) -> Iterator[Metric]:
+        """Give the families about crewd itself."""
+        snapshot = self._snapshot()
+        health = snapshot.health
+        yield _gauge("crewd_build_info", {(__version__, python_version()): 1})
+        yield _gauge("crewd_ready", {(): float(is_ready(health))})
+        yield _gauge(
+            "crewd_degraded",
+            {(clean(part),): float(part in health.degraded) for part in {*health.parts, *health.degraded}},
+        )
+        yield _gauge("crewd_last_round_timestamp_seconds", {(): health.round_at} if health.round_number else {})
+        yield _gauge("crewd_round_interval_seconds", {(): health.round_interval})
+        yield _gauge("crewd_loop_last_success_timestamp_seconds", self._loops(health))
+        yield _gauge("crewd_hold", {(): float(bool(health.hold))})
+        yield _gauge("crewd_mass_brake", {(): float(bool(health.brake))})
+        yield _gauge("crewd_local_health", {(): health.local_health})
+        watched = Counter(self._label("runtime", view.run.runtime) for view in snapshot.runs.values())
+        yield _gauge("crewd_runs_watched", {(runtime,): number for runtime, number in watched.items()})
+        yield _gauge("crewd_looks_stuck", {(): self.looks_stuck})
+        yield _gauge("crewd_config_last_reload_successful", {(): float(self.reload.successful)})
+        at = self.reload.success_at
+        yield _gauge("crewd_config_last_reload_success_timestamp_seconds", {} if at is None else {(): at})
+
+    def collect_ledger(self) -> Iterator[Metric]:
+        """Give the families about the ledger; none before there is one."""
+        if self.ledger is None:
+            return
+        figures = self.ledger()
+        yield _counter("crewd_ledger_commits_total", {(): figures.commits})
+        yield _counter("crewd_ledger_failures_total", {(): figures.failures})
+        yield _gauge("crewd_ledger_bytes", {(): figures.bytes})
+        family = FAMILY["crewd_ledger_commit_duration_seconds"]
+        histogram = HistogramMetricFamily(family.name, family.help)
+        below = [(repr(float(bound)), count) for bound, count in figures.duration_buckets if bound != float("inf")]
+        histogram.add_metric((), [*below, ("+Inf", figures.commits)], figures.duration_sum)
+        yield histogram
+
+    def collect_sinks(self) -> Iterator[Metric]:
+        """Give the families about the sinks; none before there are any."""
+        if self.sinks is None:
+            return
+        sinks = tuple(self.sinks())
+        yield _counter("crewd_sink_records_total", {(each.sink,): each.records for each in sinks})
+        yield _counter("crewd_sink_bytes_total", {(each.sink,): each.bytes for each in sinks})
+        yield _counter(
+            "crewd_sink_errors_total",
+            {(each.sink, reason): each.errors.get(reason, 0) for each in sinks for reason in known.SINK_ERRORS},
+        )
+        yield _gauge("crewd_sink_lag_records", {(each.sink,): each.lag for each in sinks if each.lag is not None})
+        yield _gauge(
+            "crewd_sink_last_write_timestamp_seconds",
+            {(each.sink,): each.last_write_at for each in sinks if each.last_write_at is not None},
+        )
+
+    def folded(self, snapshot: Snapshot) -> Counter[str]:
+        """Count, per gauge family, the crews that this snapshot makes it tell as "other"."""
+        crews = {view.run.crew for view in snapshot.runs.values()} | set(snapshot.dead_letters)
+        others = sum(self._label("crew", crew) == "other" for crew in crews)
+        return Counter({family.name: others for family in STATE if "crew" in family.labels and others})
+
+    def _per_crew(self, snapshot: Snapshot, census: Census, crews: Sequence[str]) -> Iterator[Metric]:
+        waiting = self._merge({(crew,): number for crew, number in census.waiting.items()}, ("crew",))
+        yield _gauge("crew_waiting_human", {(crew,): waiting[crew,] for crew in crews})
+        oldest = {(crew,): at for crew, at in census.waiting_oldest.items()}
+        yield _gauge("crew_waiting_human_oldest_timestamp_seconds", self._oldest(oldest, ("crew",)))
+        letters = self._merge({(crew,): number for crew, (number, _) in snapshot.dead_letters.items()}, ("crew",))
+        yield _gauge("crew_dead_letters_open", {(crew,): letters[crew,] for crew in crews})
+        ages = {(crew,): at for crew, (_, at) in snapshot.dead_letters.items() if at is not None}
+        yield _gauge("crew_dead_letters_oldest_timestamp_seconds", self._oldest(ages, ("crew",)))
+
+    def _per_worker(self, snapshot: Snapshot) -> Iterator[Metric]:
+        if not self._per_worker_max:
+            return
+        seen: dict[Labels, float] = {}
+        for run_id, view in snapshot.runs.items():
+            for worker in view.workers:
+                if worker.progress_at is not None and len(seen) < self._per_worker_max:
+                    seen[clean(run_id), clean(worker.task_id)] = worker.progress_at
+        yield _gauge("crew_worker_last_progress_timestamp_seconds", seen)
+
+    def _thresholds(self, snapshot: Snapshot) -> Metric:
+        return _gauge(
+            "crew_heartbeat_threshold_seconds",
+            {
+                (self._label("runtime", runtime), clean(level)): seconds
+                for runtime, levels in snapshot.thresholds.items()
+                for level, seconds in levels.items()
+            },
+        )
+
+    def _loops(self, health: Health) -> dict[Labels, float]:
+        loops: dict[Labels, float] = {}
+        if health.round_number:
+            loops["patrol",] = health.round_at
+        for each in () if self.sinks is None else self.sinks():
+            if each.last_write_at is not None:
+                loops["sinks",] = max(each.last_write_at, loops.get(("sinks",), 0.0))
+            if each.retention_at is not None:
+                loops["retention",] = max(each.retention_at, loops.get(("retention",), 0.0))
+        return loops
+
+    def _zeroed(
+        self, name: str, counts: Mapping[tuple[str, str], int], runtimes: Sequence[str], values: Sequence[str]
+    ) -> Metric:
+        merged = self._merge(counts, FAMILY[name].labels)
+        return _gauge(name, {(runtime, value): merged[runtime, value] for runtime in runtimes for value in values})
+
+    def _merge(self, counts: Mapping[Key, int], labels: Sequence[str]) -> Counter[Labels]:
+        """Add up what different texts, once made label values, have in common."""
+        merged: Counter[Labels] = Counter()
+        for key, number in counts.items():
+            merged[self._labels(key, labels)] += number
+        return merged
+
+    def _oldest(self, moments: Mapping[Key, float], labels: Sequence[str]) -> dict[Labels, float]:
+        oldest: dict[Labels, float] = {}
+        for key, at in moments.items():
+            named = self._labels(key, labels)
+            oldest[named] = min(at, oldest.get(named, at))
+        return oldest
+
+    def _labels(self, key: tuple[str, ...], labels: Sequence[str]) -> Labels:
+        return tuple(self._label(label, text) for label, text in zip(labels, key, strict=True))
+
+    def _label(self, label: str, text: str) -> str:
+        admission = self._admissions.get(label)
+        return text if admission is None else admission.label_of(text)
+
+
+def is_ready(health: Health) -> bool:
+    """Say whether crewd does its whole work: a round is complete, every part is ready, and none is degraded."""
+    return health.round_number > 0 and all(health.parts.values()) and not health.degraded
+
+
+def _gauge(name: str, values: Mapping[Labels, float | int | None]) -> Metric:
+    family = FAMILY[name]
+    assert family.kind is Kind.GAUGE
+    metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, value in values.items():
+        if value is not None:
+            metric.add_metric(labels, value)
+    return metric
+
+
+def _counter(name: str, values: Mapping[Labels, float | int]) -> Metric:
+    family: Family = FAMILY[name]
+    metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, value in values.items():
+        metric.add_metric(labels, value)
+    return metric

@@ -1,0 +1,1 @@
+"""Tests mirror crewd/, one module per module; `fakes` stands in for whatever is unpredictable."""

@@ -1,0 +1,1 @@
+"""Honest stand-ins for the unpredictable: they behave as the real thing does, deaths and jumps included."""
