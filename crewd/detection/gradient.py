@@ -103,10 +103,11 @@ def _same(standing: Standing, verdict: Verdict) -> Standing:
 def _changed(
     standing: Standing, level: Level, verdict: Verdict, patience: Patience, observed: float, wall: float
 ) -> Standing:
-    recent = tuple(at for at in standing.changes if at > observed - patience.flapping_window)
-    changes = (*recent, observed)[-patience.flapping_changes :]
+    changes = tuple(at for at in standing.changes if at > observed - patience.flapping_window)
+    if level in RANK and standing.level in RANK:  # waits and unreadable files come and go without anyone flapping
+        changes = (*changes, observed)[-patience.flapping_changes :]
     flapping_until = standing.flapping_until
-    if len(changes) >= patience.flapping_changes:
+    if len(changes) >= patience.flapping_changes and changes[-1] == observed:
         flapping_until = observed + patience.flapping_window
     return Standing(
         level=level,

@@ -2,6 +2,7 @@
 
 # arXiv 1707.00788: a detector that knows its own sickness has far fewer false positives.
 PRESSURE_BAD = 40.0  # percent of time in which something stalled; PSI "some avg10"
+LAG_NORMAL = 0.1  # intervals; timers and rounds are never exact
 
 
 def local_health(lag: float, interval: float, pressure: float = 0.0) -> float:
@@ -9,6 +10,6 @@ def local_health(lag: float, interval: float, pressure: float = 0.0) -> float:
 
     `lag` is in seconds, `pressure` in percent (PSI). A little pressure is normal and stretches nothing.
     """
-    by_lag = min(4.0, max(0.0, lag) / interval)
+    by_lag = min(4.0, max(0.0, lag / interval - LAG_NORMAL))
     by_pressure = min(1.0, max(0.0, pressure - PRESSURE_BAD) / (100.0 - PRESSURE_BAD))
     return 1.0 + max(by_lag, by_pressure)

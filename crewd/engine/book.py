@@ -92,11 +92,13 @@ class Book:
     observed: dict[str, float] = field(default_factory=dict)  # root -> its observed clock
     recalled: dict[str, Run] = field(default_factory=dict)  # from the ledger, not yet met again
     recalled_levels: dict[tuple[str, str, int], Level] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)  # roots whose look came back complete this round
     left: list[tuple[str, str]] = field(default_factory=list)  # (run, task) of workers that ended this round
 
     def advance(self, root: str, seconds: float) -> None:
         """Let one root's observed clock run: its look came back complete."""
         self.observed[root] = self.observed.get(root, 0.0) + seconds
+        self.read.add(root)
 
     def known(self, run_id: str) -> Run | None:
         entry = self.entries.get(run_id)

@@ -10,7 +10,7 @@ from crewd.engine.book import Entry, Worker
 from crewd.engine.options import PatrolOptions
 from crewd.model.moment import Reading
 from crewd.model.process import ProcessState
-from crewd.model.verdict import Level, Reason, Standing
+from crewd.model.verdict import RANK, Level, Reason, Standing
 
 SILENT_LEVELS = (Level.STALE, Level.DEAD)
 
@@ -26,7 +26,11 @@ class Court(msgspec.Struct, frozen=True):
     health: float  # the multiplier of local health
     now: Reading
     regular: bool
+    read: frozenset[str] = frozenset()  # roots whose look came back complete this round
     disk_full: bool = False
+
+    def can_read(self, entry: Entry) -> bool:
+        return entry.unread is None and entry.root in self.read
 
     def thresholds(self, entry: Entry, worker: Worker, observed: float) -> Thresholds:
         """What this worker's silence means, stretched while crewd doubts itself or the worker flaps."""
@@ -37,12 +41,16 @@ class Court(msgspec.Struct, frozen=True):
 
 
 def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> Evidence:
-    """Put together everything that is known of one worker in this round."""
-    gone_for = 0.0 if worker.gone_at is None else court.now.mono - worker.gone_at
+    """Put together everything that is known of one worker in this round.
+
+    A process that is gone proves a death only while its run can be read: the result that it left, or the next
+    attempt that took its place, may be what could not be read.
+    """
+    gone_for = 0.0 if worker.gone_at is None or not court.can_read(entry) else court.now.mono - worker.gone_at
     return Evidence(
         silence=worker.silence(observed),
         process=worker.process,
-        exit_confirmed=worker.gone_at is not None and gone_for >= court.options.exit_settle,
+        exit_confirmed=gone_for >= court.options.exit_settle,
         waiting=worker.task.waiting or entry.run.waiting,
         lease_left=max(0.0, worker.heard_at - observed),
         tool=worker.task.tool,
@@ -59,7 +67,7 @@ def is_due(entry: Entry, worker: Worker, observed: float) -> bool:
         return True
     if worker.task.waiting is not None or entry.run.waiting is not None or worker.task.lease is not None:
         return True
-    if standing.level is not verdict.level or standing.held_by or standing.worse_rounds:
+    if standing.level not in RANK or standing.level is not verdict.level or standing.held_by or standing.worse_rounds:
         return True
     if standing.level in SILENT_LEVELS and worker.process.state is not ProcessState.HIDDEN:
         return True

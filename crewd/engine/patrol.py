@@ -1,6 +1,7 @@
 """The patrol: look, judge, decide, act, tell, once a round. `Patrol.round` is the list of what the daemon does."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,6 +34,8 @@ from crewd.model.process import Identity
 from crewd.model.snapshot import Health, Snapshot
 from crewd.model.verdict import Incident, Outcome, Standing
 from crewd.telemetry.listener import Listener
+
+REST_MIN = 0.05  # seconds: a daemon whose rounds take too long still lets others run
 
 
 class Commits(Protocol):
@@ -92,8 +95,9 @@ class Patrol:
     async def run(self) -> None:
         """Patrol until cancelled."""
         while True:
+            began = self.clock.read().mono
             await self.round()
-            await self._rest()
+            await self._rest(began)
 
     async def round(self) -> Snapshot:
         """One round. Everything that waits is read before anybody is judged."""
@@ -114,6 +118,7 @@ class Patrol:
 
     async def _look(self, now: Reading, figures: Figures) -> None:
         """LOOK: read what changed, at every root that answers."""
+        self.book.read.clear()
         for source, look in await self.lookout.look(now):
             self.intake.take_in(source, look, self.pace.gap.counted, now, self._tidings, figures)
         left = self.book.left
@@ -208,15 +213,14 @@ class Patrol:
         self._tidings = Tidings()
         return events
 
-    async def _rest(self) -> None:
-        """Wait for the next round: its time, an exit, a file event, or an exit that wants a second look."""
-        seconds = self.options.interval if self._confirm_in is None else self._confirm_in
+    async def _rest(self, began: float) -> None:
+        """Wait for the next round: its time, a wake-up, or a second look at a process that seems gone."""
+        planned = self.options.interval if self._confirm_in is None else min(self._confirm_in, self.options.interval)
+        left = began + planned - self.clock.read().mono
         self.wake.clear()
-        try:
-            async with asyncio.timeout(min(seconds, self.options.interval)):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(REST_MIN, left)):
                 await self.wake.wait()
-        except TimeoutError:
-            pass
 
     def _court(self, now: Reading) -> Court:
         return Court(
@@ -228,6 +232,7 @@ class Patrol:
             health=self.pace.health,
             now=now,
             regular=self.pace.regular,
+            read=frozenset(self.book.read),
             disk_full=self.lookout.disk_full,
         )
 

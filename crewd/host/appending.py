@@ -76,8 +76,7 @@ class AppendFile:
         """Bytes of whole lines, this writer's own count."""
         return self._size
 
-    @property
-    def displaced(self) -> bool:
+    def is_displaced(self) -> bool:
         """Whether another file, or none, bears the name now: someone moved or deleted this one."""
         opened = os.fstat(self._handle)
         try:

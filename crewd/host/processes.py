@@ -15,6 +15,7 @@ from crewd.model.process import Activity, Identity, ProcessFacts
 
 # Of argv and of environment, each: a mark stands near the front, and a hostile process may carry megabytes.
 MARKS_READ_MAX = 128 * 1024
+PID_END = 1 << 31  # pid_t holds no more; whoever writes a claim may write any number
 UNSEEN = "?"  # letter of a process that exists, while /proc hides everything else of it
 
 
@@ -56,7 +57,7 @@ class ProcProcesses:
         A zombie is told with letter "Z". What exists and is hidden (hidepid, ProtectProc=) has `visible` False,
         letter "?" and start_ticks 0: it proves nothing either way. Never raises OSError.
         """
-        if not 0 < pid < 1 << 31:
+        if not 0 < pid < PID_END:
             return None
         found = self._stat(pid)
         if not _exists(pid):
@@ -104,7 +105,7 @@ class ProcProcesses:
 
         Raises OSError where the kernel cannot give a handle (no descriptor left): that says nothing of the process.
         """
-        if identity.boot_id != self._boot_id or identity.pid <= 0:
+        if identity.boot_id != self._boot_id or not 0 < identity.pid < PID_END:
             return None
         try:
             handle = os.pidfd_open(identity.pid)

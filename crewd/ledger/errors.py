@@ -1,4 +1,4 @@
-"""What can go wrong with the ledger: two errors after which a caller may go on, and four after which it cannot start."""
+"""What can go wrong with the ledger: after two of these errors a caller goes on, after the rest it cannot start."""
 
 from pathlib import Path
 from typing import ClassVar

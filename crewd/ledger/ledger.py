@@ -1,5 +1,7 @@
 """The ledger as the daemon holds it: recall once, then commit, each answer only after it is durable."""
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -73,12 +75,13 @@ class Ledger:
 
         Never an open verdict, an open incident, a dead letter, or a run that is still on disk. Raises LedgerFailed.
         """
-        deleted = 0
+        old = await asyncio.to_thread(self._old_events, before, max_rows)
+        for start in range(0, len(old), PRUNE_ROWS):
+            await self._writer.ask(partial(pruning.forget_events, seqs=old[start : start + PRUNE_ROWS]))
+        deleted = len(old)
         while deleted < max_rows:
-            chunk = min(PRUNE_ROWS, max_rows - deleted)
-            count: int = await self._writer.ask(
-                lambda connection, chunk=chunk: pruning.prune(connection, before, chunk)
-            )
+            rows_max = min(PRUNE_ROWS, max_rows - deleted)
+            count: int = await self._writer.ask(partial(pruning.forget_settled, before=before, rows_max=rows_max))
             deleted += count
             if not count:
                 break
@@ -94,6 +97,11 @@ class Ledger:
         Raises LedgerFailed where the disk does not let it end in time; then the folder stays taken.
         """
         await self._writer.close()
+
+    def _old_events(self, before: float, max_rows: int) -> list[int]:
+        # Not asked of the writer: it reads through all events, and commits would wait.
+        with Reader.open(self._path.parent) as reader:
+            return reader.older_than(before, max_rows)
 
 
 _NOTHING = Batch()

@@ -16,7 +16,7 @@ NAME = "ledger.sqlite3"
 LAST_SEQ = "last_seq"
 PRUNED_TO = "pruned_to"
 
-# SQLite's word for "this file is not sound", in its several forms. An SQLError says that a table or column is missing.
+# SQLite's word for "this file is not sound", in its several forms. SQLError: a table or column is missing.
 DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError, apsw.SchemaChangeError, rows.Unsound)
 FAULTS = (apsw.Error, OSError, MemoryError)
 

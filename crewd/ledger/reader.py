@@ -71,23 +71,17 @@ class Reader:
         order = "DESC" if newest_first else "ASC"
         if run_id:
             marks = ",".join("?" * len(types))
-            among = f" AND type IN ({marks})" if types else ""
-            found: Iterable[rows.Row] = self._rows(
-                # The + keeps SQLite from choosing the index by type, which is not in the order asked for.
-                f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE run_id = ? AND seq > ?{among.replace('type', '+type')} "
-                f"ORDER BY seq {order} LIMIT ?",
-                (run_id, after, *types, limit),
-            )
+            # The + keeps SQLite from choosing the index by type, which would have it sort.
+            among = f" AND +type IN ({marks})" if types else ""
+            found: Iterable[rows.Row] = self._events(f"run_id = ?{among}", (run_id, *types), after, limit, order)
         elif types:
             # One question for each type: SQLite would sort all of them together.
             found = heapq.merge(
-                *(self._events_of_type(kind, after, limit, order) for kind in dict.fromkeys(types)),
+                *(self._events("type = ?", (kind,), after, limit, order) for kind in dict.fromkeys(types)),
                 key=lambda row: -row[0] if newest_first else row[0],
             )
         else:
-            found = self._rows(
-                f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq {order} LIMIT ?", (after, limit)
-            )
+            found = self._events("TRUE", (), after, limit, order)
         with told_as_ledger_errors(self._path):
             return [rows.read_event(row) for row in islice(found, limit)]
 
@@ -127,6 +121,11 @@ class Reader:
         """The newest number whose event was deleted for its age: resuming below it means a gap. 0: none was."""
         return self._number(PRUNED_TO)
 
+    def older_than(self, before: float, limit: int) -> list[int]:
+        """Numbers of the first `limit` events from before the wall time `before`. Reads through all events."""
+        found = self._rows("SELECT seq FROM events WHERE at < ? ORDER BY seq LIMIT ?", (before, limit))
+        return [seq for (seq,) in found]
+
     def recall(self) -> Memory:
         """Read the whole present state."""
         with self._turn, told_as_ledger_errors(self._path):
@@ -145,10 +144,11 @@ class Reader:
     ) -> None:
         self.close()
 
-    def _events_of_type(self, kind: str, after: int, limit: int, order: str) -> list[rows.Row]:
+    def _events(self, where: str, bindings: tuple[Any, ...], after: int, limit: int, order: str) -> list[rows.Row]:
         return self._rows(
-            f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE type = ? AND seq > ? ORDER BY seq {order} LIMIT ?",
-            (kind, after, limit),
+            f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE {where} AND seq > ? "  # noqa: S608 -- of constants
+            f"ORDER BY seq {order} LIMIT ?",
+            (*bindings, after, limit),
         )
 
     def _number(self, name: str) -> int:

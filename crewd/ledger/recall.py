@@ -13,9 +13,9 @@ def recall(connection: apsw.Connection) -> Memory:
     """Read it in one transaction. Raises apsw.Error, rows.Unsound."""
     run, standing = rows.body_reader(Run), rows.body_reader(StandingRow)
     verdict, incident = rows.body_reader(DeadVerdict), rows.body_reader(Incident)
+    execute = connection.execute
     with connection:
-        execute = connection.execute
-        return Memory(
+        memory = Memory(
             last_seq=read_meta(connection).get(LAST_SEQ, 0),
             runs={row[0]: run(row) for row in execute(f"{rows.SELECT_RUN} WHERE vanished = 0")},
             standings={(row[0], row[1]): standing(row) for row in execute(rows.SELECT_STANDING)},
@@ -35,3 +35,4 @@ def recall(connection: apsw.Connection) -> Memory:
             },
             cursors=rows.read_cursors(execute('SELECT name, value, "check" FROM cursors')),
         )
+    return memory

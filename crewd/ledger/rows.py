@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-import apsw
 import msgspec
 
 from crewd.ledger.batch import Batch, StandingRow
@@ -129,8 +128,8 @@ def body_reader(kind: type[V]) -> Callable[[Row], V]:
     return read
 
 
-class Unsound(Exception):  # noqa: N818 -- an intermediate finding: whoever knows the file raises LedgerDamaged
-    """A row is not what was written. The message names it."""
+class Unsound(Exception):
+    """A row is not what was written. Whoever knows the file turns this into LedgerDamaged."""
 
 
 # Selected in the order in which the check was made: key columns, body, check.

@@ -54,7 +54,7 @@ def _first_tables(connection: apsw.Connection) -> None:
     connection.execute(_VERSION_1)
 
 
-# `check` is the CRC-32 of the row's own content (rows.py): SQLite guards the structure of its file, not what is in it.
+# `check` is the CRC-32 of the row's own content (rows.py): SQLite guards the structure of its file, not its content.
 # `body` is the value as JSON; the columns beside it are those that queries select by.
 _VERSION_1 = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, "check" INTEGER NOT NULL) STRICT, WITHOUT ROWID;

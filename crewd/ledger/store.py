@@ -46,7 +46,7 @@ class Store:
         self.last_seq = seq
 
     def transact(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Do `work` in one transaction. Once this returns it is durable; once it raises LedgerFailed none of it is."""
+        """Do `work` in one transaction: durable once this returns; none of it, once this raises LedgerFailed."""
         try:
             connection = self._connection or self._renew()
             connection.execute("BEGIN IMMEDIATE")
@@ -123,7 +123,7 @@ class Store:
             found = last_seq(connection, self._path)
             if found != self.last_seq:
                 raise LedgerFailed(
-                    f"{self._path}: ends at event {found} instead of {self.last_seq}: it was changed by another hand; "
+                    f"{self._path}: ends at event {found} instead of {self.last_seq}: changed by another hand; "
                     "start crewd again"
                 )
         except BaseException:
@@ -139,7 +139,8 @@ class Store:
     def _check_place(self) -> None:
         if _place(self._path) != self._place:
             raise LedgerFailed(
-                f"{self._path}: was moved, replaced or deleted while crewd had it open; put it back, or start crewd again"
+                f"{self._path}: was moved, replaced or deleted while crewd had it open; "
+                "put it back, or start crewd again"
             )
 
 

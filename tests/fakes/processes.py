@@ -142,7 +142,7 @@ class FakeProcesses:
 
     def pidfd(self, identity: Identity) -> int | None:
         process = self._meant(identity)
-        if process is None:
+        if process is None or _differ(process.namespace, identity.pid_namespace):
             return None
         read_end, write_end = os.pipe()
         if process.letter == "Z":
@@ -181,6 +181,10 @@ class FakeProcesses:
         if process.started_at is not None:
             return process.started_at
         return self._clock.wall - self._clock.boot + process.start_ticks / TICKS_PER_SECOND
+
+
+def _differ(one: int, other: int) -> bool:
+    return one != other and one != 0 and other != 0
 
 
 def _close(handles: list[int]) -> None:

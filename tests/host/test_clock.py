@@ -1,5 +1,6 @@
 """The system's clocks, and that the fake moves as they do."""
 
+import itertools
 import re
 
 from crewd.host.clock import SystemClock, boot_id
@@ -9,7 +10,7 @@ from tests.fakes.clock import FakeClock
 def test_the_three_clocks_go_forward_together() -> None:
     clock = SystemClock()
     readings = [clock.read() for _ in range(100)]
-    for earlier, later in zip(readings, readings[1:], strict=False):
+    for earlier, later in itertools.pairwise(readings):
         assert later.mono >= earlier.mono
         assert later.boot >= earlier.boot
     assert readings[-1].boot >= readings[-1].mono - 0.01  # boot counts suspends as well

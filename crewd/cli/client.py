@@ -1,0 +1,179 @@
+"""Asks the daemon, and where it does not answer reads its ledger, saying so."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+
+from crewd.cli.options import environment
+from crewd.cli.text import clean
+from crewd.errors import CrewdError, DaemonUnreachable, NothingMatched, SettingsError, UsageProblem
+
+if TYPE_CHECKING:
+    from crewd.ledger.reader import Reader
+
+TIMEOUT_SECONDS = 3.0
+BODY_BYTES_MAX = 256 * 2**20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one crewd keeps its state, and where it should listen."""
+
+    state: Path
+    configured_url: str = ""  # "": unknown, since only the folder was named
+
+    def url(self) -> str:
+        """Return the address of the daemon of this place; "" where it is not running."""
+        try:
+            told = json.loads((self.state / "daemon.json").read_bytes())
+            # A daemon that was killed leaves the file behind.
+            if Path(f"/proc/{int(told['pid'])}").exists():
+                return str(told["url"])
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        return self.configured_url
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was asked for, and who said it."""
+
+    source: str  # "daemon" or "ledger"
+    as_of: str  # RFC 3339; "" = now
+    body: Any
+    notice: str = ""  # why it is not the daemon that answers
+
+
+class Daemon:
+    """One conversation with the daemon.
+
+    Every question raises DaemonUnreachable, NothingMatched (404), UsageProblem (400), CrewdError (everything else).
+    """
+
+    def __init__(self, url: str) -> None:
+        import http.client
+
+        self._url = url
+        parts = urlsplit(url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=TIMEOUT_SECONDS)
+
+    def json(self, path: str, query: Mapping[str, object] | None = None) -> Any:
+        """Ask for JSON. What is None in the query is left out."""
+        body = self.bytes(path, {name: value for name, value in (query or {}).items() if value is not None})
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise CrewdError(f"{self._url}{path}: answered something that is not JSON; is it crewd?") from None
+
+    def bytes(self, path: str, query: Mapping[str, object], accept: str = "application/json") -> bytes:
+        """Ask for whatever `accept` names."""
+        import http.client
+
+        if not self._url:
+            raise DaemonUnreachable("daemon unreachable: it is not running")
+        target = path + ("?" + urlencode(query, doseq=True) if query else "")
+        try:
+            self._connection.request("GET", target, headers={"Accept": accept})
+            response = self._connection.getresponse()
+            body = response.read(BODY_BYTES_MAX)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise DaemonUnreachable(f"daemon unreachable at {self._url}: {why}") from None
+        if response.status != 200:
+            raise _refusal(response.status, _message(body), f"{self._url}{target}")
+        return body
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> "Daemon":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def find(state_dir: Path | None, config_file: Path | None) -> Place:
+    """Find the crewd that the options mean. Raises SettingsError only for a file that was named."""
+    if state_dir is not None:
+        return Place(state_dir)
+    from crewd.config.folders import state_folder
+    from crewd.config.load import load
+
+    environ = environment()
+    try:
+        settings = load(config_file, environ).settings
+    except SettingsError as error:
+        if config_file is not None:
+            raise
+        # The daemon goes on with its former settings, and a person wants to see how.
+        click.echo(f"crewd: the settings are not usable, and passed over: {error.complaints[0]}", err=True)
+        return Place(state_folder(environ))
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)  # noqa: S104
+    bracketed = f"[{host}]" if ":" in host else host
+    return Place(state_folder(environ, settings.ledger.folder), f"http://{bracketed}:{settings.http.port}")
+
+
+def ask(place: Place, online: Callable[[Daemon], Any], offline: Callable[["Reader"], Any]) -> Answer:
+    """Get an answer from the daemon, or let `offline` make the same from the ledger.
+
+    Raises DaemonUnreachable where there is neither, NothingMatched and UsageProblem where the daemon says so.
+    """
+    try:
+        with Daemon(place.url()) as daemon:
+            return Answer("daemon", "", online(daemon))
+    except DaemonUnreachable as error:
+        reader, as_of = open_ledger(place, error)
+        with reader:
+            body = offline(reader)
+        return Answer("ledger", as_of, body, f"{clean(str(error))}; showing the ledger as of {as_of}")
+
+
+def say_notice(answer: Answer) -> None:
+    """Tell on stderr when it is not the daemon that answered."""
+    if answer.notice:
+        click.echo(f"crewd: {answer.notice}", err=True)
+
+
+def open_ledger(place: Place, unreachable: DaemonUnreachable) -> tuple["Reader", str]:
+    """Open the ledger in the daemon's stead; also says of when it is."""
+    from crewd.ledger.errors import LedgerMissing
+    from crewd.ledger.reader import Reader
+    from crewd.model.moment import rfc3339
+
+    try:
+        reader = Reader.open(place.state)
+    except LedgerMissing as missing:
+        raise DaemonUnreachable(f"{unreachable}, and {missing}") from None
+    written = [path.stat().st_mtime for path in place.state.glob("ledger.sqlite3*") if not path.name.endswith("-shm")]
+    return reader, rfc3339(max(written, default=0.0))
+
+
+def segment(name: str) -> str:
+    """Write a name so that it can stand between two slashes."""
+    return quote(name, safe="")
+
+
+def _refusal(status: int, message: str, url: str) -> CrewdError:
+    match status:
+        case 400 | 422:
+            return UsageProblem(message or f"{url}: not understood")
+        case 404 if message:
+            return NothingMatched(message)
+    return CrewdError(f"{url}: {message or f'answered {status}'}")
+
+
+def _message(body: bytes) -> str:
+    try:
+        error = json.loads(body)["error"]
+        details = [str(detail["message"]) for detail in error.get("details", ()) if detail.get("message")]
+        return "; ".join([str(error["message"]), *details])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ""

@@ -1,0 +1,92 @@
+"""The picture that `crewd status` shows: how crewd is, and every run with its workers."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from crewd.cli.client import Answer, Daemon, Place, ask, segment
+from crewd.errors import NothingMatched
+
+if TYPE_CHECKING:
+    from crewd.ledger.reader import Reader
+
+API = "/api/v1"
+PAGE = 1000
+NOT_ENDED = ("queued", "planning", "running", "blocked", "unknown")
+TROUBLE = {"dead": 5, "stale": 4, "unreadable": 3, "warn": 2, "waiting": 1, "healthy": 0}
+
+
+def take(place: Place, ended: bool) -> Answer:
+    """Ask for the picture; with `ended` also the runs that are over and have no worker."""
+    return ask(place, lambda daemon: _online(daemon, ended), lambda reader: _offline(reader, ended))
+
+
+def trouble(run: dict[str, Any]) -> tuple[float, ...]:
+    """Sort key: the run in most trouble first, then the one changed last."""
+    level = run["worst_level"]
+    silence = max((worker["worker"]["silence_seconds"] or 0.0 for worker in run["workers"]), default=0.0)
+    unread = 2.5 if run["unread"] else -1.0
+    return (-max(TROUBLE.get(level, -1), unread), -silence)
+
+
+def worker_trouble(task: dict[str, Any]) -> tuple[float, ...]:
+    """Sort key for the workers of a run."""
+    return (-TROUBLE.get(task["worker"]["level"], -1), -(task["worker"]["silence_seconds"] or 0.0))
+
+
+def _online(daemon: Daemon, ended: bool) -> dict[str, Any]:
+    status = daemon.json(f"{API}/status")
+    expected = sum(sum(crew["workers"].values()) for crew in status["crews"])
+    lines = list(_lines(daemon, None if ended else NOT_ENDED))
+    if not ended and sum(map(_workers_of, lines)) < expected:
+        # A run that says it has ended still has workers: that is trouble, and must not be left out.
+        lines = [line for line in _lines(daemon, None) if line["status"] in NOT_ENDED or _workers_of(line)]
+    return _sorted(status, [line | {"workers": _workers(daemon, line)} for line in lines])
+
+
+def _offline(reader: "Reader", ended: bool) -> dict[str, Any]:
+    from crewd.cli.history import past_snapshot, without_present
+    from crewd.web import shapes
+
+    snapshot = past_snapshot(reader)
+    status = shapes.status(snapshot) | {"taken_at": None, "health": None}
+    runs = []
+    for view in snapshot.runs.values():
+        if ended or view.workers or view.run.status.value in NOT_ENDED:
+            whole = without_present(shapes.run_whole(view, snapshot))
+            runs.append(shapes.run_line(view) | {"workers": _working(whole)})
+    return _sorted(status, runs)
+
+
+def _sorted(status: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    for run in runs:
+        run["workers"].sort(key=worker_trouble)
+    runs.sort(key=lambda run: run["updated_at"] or "", reverse=True)
+    runs.sort(key=trouble)
+    return {**status, "runs_seen": status["runs"], "runs": runs}
+
+
+def _lines(daemon: Daemon, statuses: tuple[str, ...] | None) -> Iterator[dict[str, Any]]:
+    after = None
+    while True:
+        page = daemon.json(f"{API}/runs", {"after": after, "limit": PAGE, "status": statuses})
+        yield from page["runs"]
+        after = page["next"]
+        if after is None:
+            return
+
+
+def _workers_of(line: dict[str, Any]) -> int:
+    return sum(line["worker_counts"].values())
+
+
+def _workers(daemon: Daemon, line: dict[str, Any]) -> list[dict[str, Any]]:
+    if not _workers_of(line):
+        return []
+    try:
+        return _working(daemon.json(f"{API}/runs/{segment(line['run_id'])}"))
+    except NothingMatched:  # it vanished between the two questions
+        return []
+
+
+def _working(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    return [task for task in whole["tasks"] if task["worker"] is not None]

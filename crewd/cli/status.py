@@ -1,0 +1,161 @@
+"""`crewd status`: runs and workers, those in trouble first."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crewd.cli.client import Answer, Place, find, say_notice
+from crewd.cli.options import config_option, json_option, print_json, state_option
+from crewd.cli.picture import TROUBLE, take
+from crewd.cli.screen import Line, Part, columns, keep_showing, print_lines
+from crewd.cli.text import clean, count, span
+from crewd.errors import CrewdError
+
+GOAL_MAX = 60
+BECAUSE_MAX = 160
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Keep showing it.")
+@click.option(
+    "--every", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help="Seconds, with --watch."
+)
+@click.option("--all", "ended", is_flag=True, help="Also runs that have ended.")
+@config_option
+@state_option
+@json_option
+def status(
+    watch: bool, every: float, ended: bool, config_file: Path | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Show runs and their workers: level, observed silence, reason. Those in trouble come first."""
+    place = find(state_dir, config_file)
+    if watch and not as_json:
+        keep_showing(lambda: _watched(place, ended), every)
+        return
+    while True:
+        answer = take(place, ended)
+        say_notice(answer)
+        if as_json:
+            print_json(
+                {"source": answer.source, "as_of": answer.as_of or answer.body["taken_at"], **answer.body}, watch
+            )
+        else:
+            print_lines(_lines(answer))
+        if not watch:
+            return
+        _pause(every)
+
+
+def headline(body: dict[str, Any]) -> Line:
+    """Sum everything up in one line."""
+    levels: Counter[str] = Counter()
+    for crew in body["crews"]:
+        levels.update(crew["workers"])
+    letters = sum(crew["dead_letters"] for crew in body["crews"])
+    line: Line = [("crewd", "head"), (" ", "")]
+    health = body["health"]
+    if health is None:
+        line.append(("not running", "alert"))
+    else:
+        line.append(("ready", "ok") if health["ready"] else ("NOT READY", "alert"))
+        line.append((f" · round {health['rounds']}", "faint"))
+    line.append((f" · {count(body['runs_seen'], 'run')} · {count(levels.total(), 'worker')}", ""))
+    for level in sorted(levels, key=lambda level: -TROUBLE.get(level, -1)):
+        line += [(" · ", "faint"), (f"{levels[level]} {level}", level if level in TROUBLE else "")]
+    if letters:
+        line += [(" · ", "faint"), (count(letters, "dead letter"), "stale")]
+    return line
+
+
+def worker_row(task: dict[str, Any]) -> list[Part]:
+    """Lay out where one worker stands: level, task, silence, reason and why."""
+    worker = task["worker"]
+    level, silence = worker["level"], worker["silence_seconds"]
+    why = clean(worker["because"], BECAUSE_MAX)
+    if worker["wedge"]:
+        why += f" [{worker['wedge']}]"
+    if worker["held_by"]:
+        why += f" (held by {clean(worker['held_by'])})"
+    return [
+        (level_word(level), level if level in TROUBLE else ""),
+        (clean(task["task_id"]), ""),
+        ("" if silence is None else f"silent {span(silence)}", ""),
+        (worker["reason"], ""),
+        (why, "faint"),
+    ]
+
+
+def level_word(level: str) -> str:
+    """Write a level so that trouble stands out without colour too."""
+    return level.upper() if level in ("dead", "stale", "unreadable") else level
+
+
+def _watched(place: Place, ended: bool) -> Iterator[Line]:
+    try:
+        answer = take(place, ended)
+    except CrewdError as error:
+        yield [(str(error), "alert")]
+        return
+    if answer.notice:
+        yield [(answer.notice, "alert")]
+    yield from _lines(answer)
+
+
+def _lines(answer: Answer) -> Iterator[Line]:
+    body = answer.body
+    yield headline(body)
+    yield from _doubts(body["health"])
+    hidden = body["runs_seen"] - len(body["runs"])
+    for run in body["runs"]:
+        yield []
+        yield _run_line(run)
+        rows = columns([worker_row(task) for task in run["workers"]])
+        for number, row in enumerate(rows, 1):
+            yield [(" └ " if number == len(rows) else " ├ ", "faint"), *row]
+    if not body["runs"]:
+        yield []
+        yield [("no run is at work", "faint")]
+    if hidden > 0:
+        yield []
+        yield [(f"{count(hidden, 'run')} more {'has' if hidden == 1 else 'have'} ended: --all shows them", "faint")]
+
+
+def _doubts(health: dict[str, Any] | None) -> Iterator[Line]:
+    if health is None:
+        return
+    if health["hold"]:
+        left = span(health["hold_seconds_left"])
+        yield [("HOLD ", "warn"), (f"nobody may get worse for {left}: {health['hold']}", "")]
+    if health["brake"]:
+        yield [("MASS BRAKE ", "alert"), (str(health["brake"]), "")]
+    for part, why in health["degraded"].items():
+        yield [("DEGRADED ", "alert"), (f"{part}: {why}", "")]
+    if health["local_health"] > 1.0:
+        yield [("SLOW ", "warn"), (f"crewd itself is slow: all thresholds x {health['local_health']:.1f}", "")]
+
+
+def _run_line(run: dict[str, Any]) -> Line:
+    level = run["worst_level"] or ""
+    tasks = ", ".join(f"{number} {status}" for status, number in sorted(run["task_counts"].items()))
+    line: Line = [
+        (clean(run["run_id"]), "head"),
+        (f"  {clean(run['crew'])} · {run['runtime']} · ", "faint"),
+        (run["status"], ""),
+    ]
+    if level and level != "healthy":
+        line += [(" · ", "faint"), (level_word(level), level if level in TROUBLE else "")]
+    if run["unread"]:
+        line += [(" · ", "faint"), (f"UNREAD: {run['unread']}", "unreadable")]
+    line.append((f" · {tasks or 'no tasks'}", "faint"))
+    if run["goal"]:
+        line.append((f" · {clean(run['goal'], GOAL_MAX)}", "faint"))
+    return line
+
+
+def _pause(seconds: float) -> None:
+    import threading
+
+    threading.Event().wait(seconds)

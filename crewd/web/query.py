@@ -1,0 +1,106 @@
+"""Queries: what may follow the question mark, and how a person is told what may not."""
+
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from crewd.web.refusal import Detail, Refused
+
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+EVENT_TYPE = r"^[a-z_]{1,40}(\.[a-z_]{1,40}){1,3}$"
+SEQ_MAX = 2**63 - 1
+
+
+def _decimal(value: Any) -> Any:
+    """Take plain digits only: "1_000", " 7" and "+7" are typing errors, not numbers."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= 19):
+        raise ValueError("not a whole number in plain digits")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_decimal)]
+EventType = Annotated[str, Field(pattern=EVENT_TYPE)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EventsQuery(Strict):
+    """Which events: those after a position, oldest first."""
+
+    after: Whole = Field(0, ge=0, le=SEQ_MAX, description="Only events with a larger seq.")
+    limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
+    type: list[EventType] = Field([], max_length=50, description="Only these types; may be repeated.")
+    run: str | None = Field(None, pattern=ID, description="Only events of this run.")
+
+
+class RunEventsQuery(Strict):
+    """Which events of one run."""
+
+    after: Whole = Field(0, ge=0, le=SEQ_MAX, description="Only events with a larger seq.")
+    limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
+    type: list[EventType] = Field([], max_length=50, description="Only these types; may be repeated.")
+
+
+class RunsQuery(Strict):
+    """Which runs, by id."""
+
+    after: str | None = Field(None, pattern=ID, description="Only runs whose id sorts after this one.")
+    limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
+    status: list[Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]] = Field([], max_length=20)
+    runtime: str | None = Field(None, max_length=64)
+    crew: str | None = Field(None, max_length=256)
+
+
+class MetricsQuery(Strict):
+    """Which families."""
+
+    names: list[Annotated[str, Field(pattern=r"^[A-Za-z_:][A-Za-z0-9_:]{0,127}$")]] = Field(
+        [], alias="name[]", max_length=100, description="Only these families or samples; may be repeated."
+    )
+
+
+def no_query(request: Request) -> None:
+    """Refuse every query parameter: this route knows none."""
+    unknown = sorted(set(request.query_params.keys()))
+    if unknown:
+        raise Refused(400, "bad_request", "the request is not understood", tuple(map(_unknown, unknown)))
+
+
+def single(request: Request) -> None:
+    """Refuse a parameter that is given twice where one value counts: which one is meant?"""
+    lists = {"type", "status", "name[]"}
+    names = [name for name, _ in request.query_params.multi_items()]
+    twice = sorted({name for name in names if names.count(name) > 1} - lists) if len(names) < 1000 else ["..."]
+    if twice:
+        details = tuple(
+            Detail("repeated", f"query.{name}"[:128], "is given more than once", "give it once") for name in twice
+        )
+        raise Refused(400, "bad_request", "the request is not understood", details)
+
+
+def complaints(error: RequestValidationError) -> Refused:
+    """Put everything that validation found into one refusal."""
+    details = tuple(_detail(each) for each in error.errors()[:100])
+    return Refused(400, "bad_request", "the request is not understood", details)
+
+
+def _detail(error: dict[str, Any]) -> Detail:
+    place = ".".join(str(part) for part in error["loc"])[:128]
+    if error["type"] == "extra_forbidden":
+        return _unknown(place.partition(".")[2])
+    message = str(error["msg"]).removeprefix("Value error, ")[:256]
+    return Detail(error["type"], place, message, "correct the value or leave it out")
+
+
+def _unknown(name: str) -> Detail:
+    return Detail("unknown_parameter", f"query.{name}"[:128], "is not known here", "leave it out; see /openapi.json")
+
+
+EventsParameters = Annotated[EventsQuery, Query()]
+RunEventsParameters = Annotated[RunEventsQuery, Query()]
+RunsParameters = Annotated[RunsQuery, Query()]
+MetricsParameters = Annotated[MetricsQuery, Query()]

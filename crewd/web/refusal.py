@@ -1,0 +1,68 @@
+"""Refusals: the one shape in which a request is told everything that is wrong with it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One thing that is wrong: where, what, and what to do instead."""
+
+    code: str
+    path: str
+    message: str
+    next_action: str
+
+
+class Refused(Exception):
+    """A request that is not served."""
+
+    def __init__(self, status: int, code: str, message: str, details: tuple[Detail, ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+def refusal_body(code: str, message: str, details: Iterable[Detail] = ()) -> dict[str, Any]:
+    """Lay out a refusal as `{"error": {"code", "message", "details": [...]}}`."""
+    return {
+        "error": {
+            "code": code,
+            "message": message,
+            "details": [
+                {"code": each.code, "path": each.path, "message": each.message, "next_action": each.next_action}
+                for each in details
+            ],
+        }
+    }
+
+
+def internal_error() -> dict[str, Any]:
+    """Say that crewd itself failed, and nothing of how: that is for its log."""
+    detail = Detail("internal", "", "crewd failed to answer", "look at crewd's log")
+    return refusal_body("internal", "crewd failed to answer", [detail])
+
+
+def encode(body: Any) -> bytes:
+    """Encode as JSON. Numbers that are not finite become null (msgspec), unpaired surrogates a question mark."""
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_encodable(body))
+
+
+def _encodable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case dict():
+            return {_encodable(key): _encodable(member) for key, member in value.items()}
+        case list() | tuple():
+            return [_encodable(member) for member in value]
+        case _:
+            return value

@@ -1,0 +1,46 @@
+"""What the web pages are answered from. The daemon has one of these; tests have another."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from crewd.model.event import Event
+from crewd.model.snapshot import Snapshot
+from crewd.telemetry.exposition import Exposition
+from crewd.telemetry.redact import Redactor
+
+
+class History(Protocol):
+    """The ledger, read-only. Called in a worker thread, never twice at once."""
+
+    def events(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        types: Sequence[str] = (),
+        run_id: str = "",
+        newest_first: bool = False,
+    ) -> list[Event]: ...
+
+
+class WebState(Protocol):
+    """Everything that a request may ask for. Nothing here changes anything."""
+
+    @property
+    def exposition(self) -> Exposition: ...
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def redactor(self) -> Redactor: ...
+
+    @property
+    def allowed_hosts(self) -> Sequence[str]:
+        """Names besides 127.0.0.1, localhost and [::1] under which crewd may be addressed."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def explain(self, run_id: str, task_id: str) -> Mapping[str, Any] | None:
+        """Lay out the evidence on a worker; None: it is no worker now."""
+
+    def http_observed(self, route: str, method: str, code: int, seconds: float) -> None: ...

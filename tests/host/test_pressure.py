@@ -1,0 +1,35 @@
+"""Pressure is the worst of the three resources, and nothing where the kernel tells nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from crewd.host.pressure import pressure
+
+
+def write(folder: Path, resource: str, some: str) -> None:
+    lines = f"some {some} avg60=90.00 avg300=90.00 total=1\nfull avg10=95.00 avg60=0.00 avg300=0.00 total=1\n"
+    (folder / resource).write_text(lines)
+
+
+def test_the_worst_resource_counts(tmp_path: Path) -> None:
+    write(tmp_path, "cpu", "avg10=3.50")
+    write(tmp_path, "memory", "avg10=41.25")
+    write(tmp_path, "io", "avg10=7.00")
+    assert pressure(tmp_path) == 41.25
+
+
+def test_a_kernel_without_pressure_is_under_none(tmp_path: Path) -> None:
+    assert pressure(tmp_path) == 0.0
+    write(tmp_path, "io", "avg10=2.00")
+    assert pressure(tmp_path) == 2.0
+
+
+@pytest.mark.parametrize("some", ["avg10=much", "avg60=1.00", "", "avg10="])
+def test_a_line_that_is_not_understood_is_no_pressure(some: str, tmp_path: Path) -> None:
+    write(tmp_path, "cpu", some)
+    assert pressure(tmp_path) == 0.0
+
+
+def test_this_machine_answers_within_bounds() -> None:
+    assert 0.0 <= pressure() <= 100.0

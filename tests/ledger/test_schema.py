@@ -1,0 +1,113 @@
+"""Old files open, newer ones are refused, and every step is all or nothing."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import apsw
+import pytest
+
+from crewd.ledger import opening, schema
+from crewd.ledger.batch import Batch, Memory
+from crewd.ledger.errors import LedgerFailed, LedgerTooNew
+from crewd.ledger.ledger import Ledger
+from crewd.ledger.options import LedgerOptions
+from crewd.ledger.reader import Reader
+from crewd.model.verdict import Outcome
+from tests.fakes.clock import FakeClock
+from tests.ledger.values import a_letter, a_run, a_standing, a_verdict, an_event, an_incident
+
+FROZEN = Path(__file__).parent / "frozen"
+PATH = "ledger.sqlite3"
+
+
+def open_and_close(folder: Path) -> Memory:
+    ledger = Ledger.open(folder, FakeClock())
+    memory = ledger.recall()
+    asyncio.run(ledger.close())
+    return memory
+
+
+def test_a_ledger_of_version_1_left_by_a_killed_daemon_still_opens(tmp_path: Path) -> None:
+    # frozen/v1 is never made anew: a change of the values in values.py belongs into a frozen/v2 beside it.
+    shutil.copytree(FROZEN / "v1", tmp_path / "state")
+    memory = open_and_close(tmp_path / "state")
+    assert memory == Memory(
+        last_seq=3,
+        runs={"run-1": a_run()},
+        standings={("run-1", "build"): a_standing()},
+        verdicts_open=(a_verdict(),),
+        incidents_open=(an_incident(),),
+        letter_keys=frozenset({"run-1/build/2"}),
+        letters_open={"grün": (1, 90.0)},
+        cursors={"sink:events": "17"},
+    )
+    with Reader.open(tmp_path / "state") as reader:
+        assert [event.data for event in reader.events()] == [{"n": n, "word": "é"} for n in range(3)]
+        assert [verdict.outcome for verdict in reader.verdicts()] == [Outcome.OPEN, Outcome.TRUE]
+        assert len(reader.runs(vanished=True)) == 2
+
+
+def test_a_ledger_of_a_later_version_is_refused_loudly_and_left_as_it_is(tmp_path: Path) -> None:
+    open_and_close(tmp_path)
+    connection = apsw.Connection(str(tmp_path / PATH))
+    connection.pragma("user_version", 99)
+    connection.close()
+    before = (tmp_path / PATH).read_bytes()
+    for attempt in (lambda: Ledger.open(tmp_path, FakeClock()), lambda: Reader.open(tmp_path)):
+        with pytest.raises(LedgerTooNew, match="99") as refusal:
+            attempt()
+        assert refusal.value.exit_code == 77
+    assert (tmp_path / PATH).read_bytes() == before
+
+
+def add_a_column(connection: apsw.Connection) -> None:
+    connection.execute("ALTER TABLE letters ADD COLUMN redriven_at REAL")
+
+
+def fail_halfway(connection: apsw.Connection) -> None:
+    add_a_column(connection)
+    raise OSError(5, "the disk failed")
+
+
+def test_an_older_file_is_brought_forward_with_all_it_holds(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "v1", tmp_path / "state")
+    path = tmp_path / "state" / PATH
+    for _ in range(2):  # the second time there is nothing left to do
+        opening.prepare_file(path, LedgerOptions(), (*schema.MIGRATIONS[:1], add_a_column))
+    connection = apsw.Connection(str(path))
+    assert schema.version_of(connection) == 2
+    assert connection.execute("SELECT key, redriven_at FROM letters").fetchall() == [("run-1/build/2", None)]
+    assert connection.execute("SELECT count(*) FROM events").get == 3
+    connection.close()
+
+
+def test_a_step_that_fails_halfway_leaves_the_former_version(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "v1", tmp_path / "state")
+    with pytest.raises(LedgerFailed, match="the disk failed"):
+        opening.prepare_file(tmp_path / "state" / PATH, LedgerOptions(), (*schema.MIGRATIONS[:1], fail_halfway))
+    assert open_and_close(tmp_path / "state").last_seq == 3
+
+
+def test_a_reader_does_not_bring_a_file_forward(tmp_path: Path) -> None:
+    open_and_close(tmp_path)
+    connection = apsw.Connection(str(tmp_path / PATH))
+    connection.pragma("user_version", 0)
+    connection.close()
+    with pytest.raises(LedgerFailed, match="crewd serve"):
+        Reader.open(tmp_path)
+
+
+def test_a_migrated_file_is_made_of_the_same_tables_as_a_new_one(tmp_path: Path) -> None:
+    asyncio.run(_commit_something(tmp_path))
+    connection = apsw.Connection(str(tmp_path / PATH))
+    assert schema.differences(connection, schema.MIGRATIONS) == ""
+    connection.execute("DROP INDEX events_by_run")
+    assert schema.differences(connection, schema.MIGRATIONS) == "index events_by_run"
+    connection.close()
+
+
+async def _commit_something(folder: Path) -> None:
+    ledger = Ledger.open(folder, FakeClock())
+    await ledger.commit(Batch(events=(an_event(),), letters=(a_letter(),)))
+    await ledger.close()
