@@ -15,6 +15,7 @@ from crewd.errors import CrewdError, DaemonUnreachable, NothingMatched, Settings
 
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
+    from crewd.telemetry.redact import Redactor
 
 TIMEOUT_SECONDS = 3.0
 BODY_BYTES_MAX = 256 * 2**20
@@ -28,6 +29,13 @@ class Place:
 
     state: Path
     configured_url: str = ""  # "": unknown, since only the folder was named
+    secrets: tuple[str, ...] = ()  # texts that must not be shown
+
+    def redactor(self) -> "Redactor":
+        """Return what takes secrets out of an answer of the ledger; the daemon does so with its own."""
+        from crewd.telemetry.redact import Redactor
+
+        return Redactor(self.secrets)
 
     def url(self) -> str:
         """Return the address of the daemon of this place; "" where it is not running."""
@@ -101,9 +109,10 @@ class Daemon:
 
 
 def find(state_dir: Path | None, config_file: Path | None) -> Place:
-    """Find the crewd that the options mean. Raises SettingsError only for a file that was named."""
-    if state_dir is not None:
-        return Place(state_dir)
+    """Find the crewd that the options mean. Raises SettingsError only for a file that was named.
+
+    With a folder only the daemon that wrote its address there is asked: the configured address may be another's.
+    """
     from crewd.config.folders import state_folder
     from crewd.config.load import load
 
@@ -115,10 +124,14 @@ def find(state_dir: Path | None, config_file: Path | None) -> Place:
             raise
         # The daemon goes on with its former settings, and a person wants to see how.
         click.echo(f"crewd: the settings are not usable, and passed over: {error.complaints[0]}", err=True)
-        return Place(state_folder(environ))
+        return Place(state_dir or state_folder(environ))
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)  # noqa: S104
     bracketed = f"[{host}]" if ":" in host else host
-    return Place(state_folder(environ, settings.ledger.folder), f"http://{bracketed}:{settings.http.port}")
+    url = f"http://{bracketed}:{settings.http.port}" if settings.http.enabled and settings.http.port else ""
+    secrets = tuple(secret.get_secret_value() for secret in settings.redact.secrets)
+    if state_dir is not None:
+        return Place(state_dir, "", secrets)
+    return Place(state_folder(environ, settings.ledger.folder), url, secrets)
 
 
 def ask(place: Place, online: Callable[[Daemon], Any], offline: Callable[["Reader"], Any]) -> Answer:
@@ -134,6 +147,18 @@ def ask(place: Place, online: Callable[[Daemon], Any], offline: Callable[["Reade
         with reader:
             body = offline(reader)
         return Answer("ledger", as_of, body, f"{clean(str(error))}; showing the ledger as of {as_of}")
+
+
+def look_back(place: Place, offline: Callable[["Reader"], Any], unknown: NothingMatched) -> Answer:
+    """Look for what the daemon does not know any more in its ledger. Raises `unknown` where that has no answer."""
+    try:
+        reader, as_of = open_ledger(place, DaemonUnreachable(str(unknown)))
+        with reader:
+            return Answer(
+                "ledger", as_of, offline(reader), "the daemon sees it no more; showing what the ledger kept"
+            )
+    except CrewdError:
+        raise unknown from None
 
 
 def say_notice(answer: Answer) -> None:

@@ -10,6 +10,7 @@ from crewd.model.process import HIDDEN
 from crewd.model.run import Run
 from crewd.model.snapshot import Health, RunView, Snapshot, WorkerView
 from crewd.model.verdict import Verdict
+from crewd.telemetry.redact import Redactor
 from crewd.web import shapes
 
 
@@ -23,28 +24,30 @@ def past_snapshot(reader: Reader) -> Snapshot:
     return Snapshot(taken_at=0.0, health=Health(), runs=runs, dead_letters=dict(memory.letters_open))
 
 
-def past_run(reader: Reader, run_id: str) -> dict[str, Any]:
+def past_run(reader: Reader, run_id: str, redactor: Redactor) -> dict[str, Any]:
     """Tell one run as it was last written, also if it has vanished. Raises NothingMatched."""
     run = reader.run(run_id)
     if run is None:
         raise NothingMatched(f"no run {run_id!r} was ever seen; `crewd status --all` lists those there are")
     view = _view(run, reader.standings(run_id))
-    return without_present(shapes.run_whole(view, Snapshot(taken_at=0.0, health=Health(), runs={run_id: view})))
+    snapshot = Snapshot(taken_at=0.0, health=Health(), runs={run_id: view})
+    return past_whole(view, snapshot, redactor)
 
 
-def past_task(reader: Reader, run_id: str, task_id: str) -> dict[str, Any]:
+def past_task(reader: Reader, run_id: str, task_id: str, redactor: Redactor) -> dict[str, Any]:
     """Tell one task with the explanation that was last written. Raises NothingMatched."""
-    whole = past_run(reader, run_id)
+    whole = past_run(reader, run_id, redactor)
     found = next((task for task in whole["tasks"] if task["task_id"] == task_id), None)
     if found is None:
         raise NothingMatched(f"run {run_id!r} has no task {task_id!r}; `crewd show {run_id}` lists its tasks")
     row = next((row for row in reader.standings(run_id) if row.task_id == task_id), None)
-    explanation = row.explanation if row is not None else None
+    explanation = redactor.value(row.explanation) if row is not None else None
     return {**found, "run_id": run_id, "explain": explanation}
 
 
-def without_present(whole: dict[str, Any]) -> dict[str, Any]:
-    """Blank out what is not known of the present: how long a worker has been silent, and its process."""
+def past_whole(view: RunView, snapshot: Snapshot, redactor: Redactor) -> dict[str, Any]:
+    """Tell a run without what is not known of the present: how long a worker has been silent, and its process."""
+    whole: dict[str, Any] = redactor.value(shapes.run_whole(view, snapshot))
     for task in whole["tasks"]:
         if task["worker"] is not None:
             task["worker"] |= {"silence_seconds": None, "process": None}

@@ -8,6 +8,7 @@ from crewd.errors import NothingMatched
 
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
+    from crewd.telemetry.redact import Redactor
 
 API = "/api/v1"
 PAGE = 1000
@@ -17,13 +18,13 @@ TROUBLE = {"dead": 5, "stale": 4, "unreadable": 3, "warn": 2, "waiting": 1, "hea
 
 def take(place: Place, ended: bool) -> Answer:
     """Ask for the picture; with `ended` also the runs that are over and have no worker."""
-    return ask(place, lambda daemon: _online(daemon, ended), lambda reader: _offline(reader, ended))
+    return ask(place, lambda daemon: _online(daemon, ended), lambda reader: _offline(reader, ended, place.redactor()))
 
 
 def trouble(run: dict[str, Any]) -> tuple[float, ...]:
     """Sort key: the run in most trouble first, then the one changed last."""
     level = run["worst_level"]
-    silence = max((worker["worker"]["silence_seconds"] or 0.0 for worker in run["workers"]), default=0.0)
+    silence = max((task["worker"]["silence_seconds"] or 0.0 for task in run["workers"]), default=0.0)
     unread = 2.5 if run["unread"] else -1.0
     return (-max(TROUBLE.get(level, -1), unread), -silence)
 
@@ -43,8 +44,8 @@ def _online(daemon: Daemon, ended: bool) -> dict[str, Any]:
     return _sorted(status, [line | {"workers": _workers(daemon, line)} for line in lines])
 
 
-def _offline(reader: "Reader", ended: bool) -> dict[str, Any]:
-    from crewd.cli.history import past_snapshot, without_present
+def _offline(reader: "Reader", ended: bool, redactor: "Redactor") -> dict[str, Any]:
+    from crewd.cli.history import past_snapshot, past_whole
     from crewd.web import shapes
 
     snapshot = past_snapshot(reader)
@@ -52,8 +53,8 @@ def _offline(reader: "Reader", ended: bool) -> dict[str, Any]:
     runs = []
     for view in snapshot.runs.values():
         if ended or view.workers or view.run.status.value in NOT_ENDED:
-            whole = without_present(shapes.run_whole(view, snapshot))
-            runs.append(shapes.run_line(view) | {"workers": _working(whole)})
+            whole = past_whole(view, snapshot, redactor)
+            runs.append({name: whole[name] for name in shapes.run_line(view)} | {"workers": _working(whole)})
     return _sorted(status, runs)
 
 

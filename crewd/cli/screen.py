@@ -72,24 +72,32 @@ def columns(rows: list[list[Part]], gap: str = "  ") -> list[Line]:
 
 
 def keep_showing(make: Callable[[], Iterable[Line]], seconds: float) -> None:
-    """Show lines anew every so many seconds, until ^C."""
-    pause = threading.Event()
-    try:
-        if not is_terminal():
-            while True:
-                print_lines([*make(), []])
-                sys.stdout.flush()
-                pause.wait(seconds)
-        from rich.console import Console, Group
-        from rich.live import Live
+    """Show lines anew every so many seconds, until ^C: in place on a terminal, one below the other elsewhere."""
+    if not is_terminal():
+        follow(lambda: print_lines([*make(), []]), seconds)
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
 
-        console = Console(highlight=False)
-        with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
-            while True:
-                live.update(Group(*(_text(line) for line in make())), refresh=True)
-                pause.wait(seconds)
+    console = Console(highlight=False)
+    with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        follow(lambda: live.update(Group(*(_text(line) for line in make())), refresh=True), seconds)
+
+
+def follow(step: Callable[[], object], seconds: float) -> None:
+    """Do a step every so many seconds, until ^C."""
+    try:
+        while True:
+            step()
+            sys.stdout.flush()
+            pause(seconds)
     except KeyboardInterrupt:
         return
+
+
+def pause(seconds: float) -> None:
+    """Wait. ^C ends it with KeyboardInterrupt."""
+    threading.Event().wait(seconds)
 
 
 def _text(line: Line) -> "Text":

@@ -10,7 +10,7 @@ import click
 from crewd.cli.client import Answer, Place, find, say_notice
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import TROUBLE, take
-from crewd.cli.screen import Line, Part, columns, keep_showing, print_lines
+from crewd.cli.screen import Line, Part, columns, follow, keep_showing, print_lines
 from crewd.cli.text import clean, count, span
 from crewd.errors import CrewdError
 
@@ -32,21 +32,17 @@ def status(
 ) -> None:
     """Show runs and their workers: level, observed silence, reason. Those in trouble come first."""
     place = find(state_dir, config_file)
-    if watch and not as_json:
-        keep_showing(lambda: _watched(place, ended), every)
-        return
-    while True:
+    if not watch:
         answer = take(place, ended)
         say_notice(answer)
         if as_json:
-            print_json(
-                {"source": answer.source, "as_of": answer.as_of or answer.body["taken_at"], **answer.body}, watch
-            )
+            print_json(_as_json(answer))
         else:
             print_lines(_lines(answer))
-        if not watch:
-            return
-        _pause(every)
+    elif as_json:
+        follow(lambda: print_json(_as_json(take(place, ended)), line=True), every)
+    else:
+        keep_showing(lambda: _watched(place, ended), every)
 
 
 def headline(body: dict[str, Any]) -> Line:
@@ -91,6 +87,10 @@ def worker_row(task: dict[str, Any]) -> list[Part]:
 def level_word(level: str) -> str:
     """Write a level so that trouble stands out without colour too."""
     return level.upper() if level in ("dead", "stale", "unreadable") else level
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    return {"source": answer.source, "as_of": answer.as_of or answer.body["taken_at"], **answer.body}
 
 
 def _watched(place: Place, ended: bool) -> Iterator[Line]:
@@ -153,9 +153,3 @@ def _run_line(run: dict[str, Any]) -> Line:
     if run["goal"]:
         line.append((f" · {clean(run['goal'], GOAL_MAX)}", "faint"))
     return line
-
-
-def _pause(seconds: float) -> None:
-    import threading
-
-    threading.Event().wait(seconds)

@@ -136,7 +136,7 @@ class Book:
         self.recalled.update(runs)
         self.recalled_levels.update(levels)
 
-    def lost(self, root: str, folder: str) -> Iterable[Run]:
+    def lost(self, folder: str) -> Iterable[Run]:
         """Runs that a former crewd knew under `folder` and that a first complete look did not find."""
         beneath = folder.rstrip("/") + "/"
         lost = [run for run in self.recalled.values() if run.folder.startswith(beneath)]

@@ -61,7 +61,7 @@ class Intake:
         figures.complaints += look.complaints
         if look.complete and source.key not in self._met:
             self._met.add(source.key)
-            for run in self.book.lost(source.key, source.key.partition(":")[2]):
+            for run in self.book.lost(source.folder):
                 tidings.tell(run_event("run.vanished", run, now.wall, {"since_restart": True}))
                 tidings.vanished.append(run.run_id)
 

@@ -63,7 +63,7 @@ class Lookout:
     def _look_at(self, source: Source, now: Reading) -> tuple[Look, int]:
         look = source.look(now)
         try:
-            return look, self.free_bytes(source.key.partition(":")[2])
+            return look, self.free_bytes(source.folder)
         except OSError:
             return look, FULL  # not known to be full
 

@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 CHUNK = 1 << 16
+PF_KTHREAD = 0x00200000  # linux/sched.h
 
 
 class Stat(NamedTuple):
@@ -14,6 +15,7 @@ class Stat(NamedTuple):
     parent: int
     cpu_ticks: int  # utime + stime
     start_ticks: int  # since boot
+    is_kernel: bool  # a thread of the kernel: never has argv or environment
 
 
 def read_proc(path: str, limit: int = CHUNK) -> bytes:
@@ -48,8 +50,9 @@ def parse_stat(data: bytes) -> Stat | None:
         return None
     try:
         # fields[0] is field 3, the state.
-        parent, user, system, start = (int(fields[place - 3]) for place in (4, 14, 15, 22))
+        parent, flags, user, system, start = (int(fields[place - 3]) for place in (4, 9, 14, 15, 22))
     except ValueError:
         return None
     name = head.partition(b"(")[2].decode("utf-8", "replace")
-    return Stat(name, fields[0].decode("ascii", "replace"), parent, user + system, start)
+    letter = fields[0].decode("ascii", "replace")
+    return Stat(name, letter, parent, user + system, start, bool(flags & PF_KTHREAD))

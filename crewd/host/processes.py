@@ -65,7 +65,7 @@ class ProcProcesses:
         if found is None:
             return self._unseen(pid)
         namespace, mine = self._namespace_of(pid)
-        marks_found, whole = self._marks(pid, marks) if marks else ((), True)
+        marks_found, whole = self._marks(pid, marks) if marks and not found.is_kernel else ((), True)
         return ProcessFacts(
             identity=Identity(pid, found.start_ticks, self._boot_id, namespace),
             letter=found.letter,
@@ -154,11 +154,12 @@ class ProcProcesses:
         return now.wall - now.boot + start_ticks / self._ticks_per_second
 
     def _marks(self, pid: int, marks: Sequence[str]) -> tuple[tuple[str, ...], bool]:
-        """Search argv and environment; say also whether they were read to their ends, or every mark was found."""
+        """Search argv and environment; say also whether what was not found is not there."""
         texts = [self._front(f"{self._proc}/{pid}/{name}") for name in ("cmdline", "environ")]
         found = tuple(mark for mark in marks if any(_carries(text, mark) for text in texts if text))
         whole = all(text is not None and len(text) <= MARKS_READ_MAX for text in texts)
-        return found, whole or len(found) == len(marks)
+        # Both are empty for a moment inside execve(2), and for good only in zombies.
+        return found, (whole and any(texts)) or len(found) == len(marks)
 
     def _front(self, path: str) -> bytes | None:
         try:

@@ -10,16 +10,17 @@ import msgspec
 
 from crewd.host.clock import Clock
 from crewd.host.files import AlreadyLocked, FolderLock
-from crewd.ledger import pruning
+from crewd.ledger import pruning, rows
 from crewd.ledger.batch import Batch, LedgerStats, Memory
 from crewd.ledger.errors import LedgerFailed, LedgerLocked
-from crewd.ledger.opening import NAME, make_folder
+from crewd.ledger.opening import NAME, make_folder, read_meta
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.reader import Reader
 from crewd.ledger.store import Store
 from crewd.ledger.writer import Writer
 from crewd.model.event import Event
 
+PROBES = "probes"
 PRUNE_ROWS = 1000  # in one transaction, so that commits between them wait some milliseconds
 
 
@@ -119,5 +120,6 @@ def _lock(folder: Path) -> FolderLock:
 
 
 def _probe(connection: apsw.Connection) -> None:
-    # SQLite writes and syncs the page although no value in it changes.
-    connection.execute("UPDATE meta SET value = value")
+    # SQLite writes no page whose content stays the same, so a number has to change.
+    probes = read_meta(connection).get(PROBES, 0) + 1
+    connection.execute(rows.INSERT_META, rows.meta_row(PROBES, probes))

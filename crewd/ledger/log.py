@@ -50,28 +50,25 @@ class _Log:
     def lost_after(self, accepted: int) -> str:
         """Look behind the last frame that SQLite accepts for a transaction that can only have been acknowledged.
 
-        Each commit is synced before the next is written. So behind a broken transaction no other may continue the
+        Each commit is synced before the next is written. So behind a broken transaction no other may continue its
         checksum, unless the break came later.
         """
-        broken = self._frame(accepted)
-        if broken is None:
-            return ""
-        before = self._start
-        if accepted and (last := self._frame(accepted - 1)):
-            before = last.written
-        # Whatever broke it, the next frame continues what this one carries or what it should carry.
-        sums = {broken.written, broken.sum_after(before)}
-        ended = broken.commits > 0
-        for number in range(accepted + 1, accepted + FRAMES_MAX):
+        last = self._frame(accepted - 1) if accepted else None
+        before = self._start if last is None else last.written
+        continued: set[Sum] = set()  # what the frame behind the broken transaction has to continue
+        for number in range(accepted, accepted + FRAMES_MAX):
             frame = self._frame(number)
-            if frame is None or frame.salts != self._salts:
-                return ""  # an older log's frame
-            if ended:
-                continues = any(frame.follows(each) for each in sums)
-                # If not: the remains of a longer attempt that failed and was written over in part.
-                return f"frame {accepted + 1} is broken, and whole transactions lie behind it" if continues else ""
-            ended = frame.commits > 0
-            sums = {frame.written}
+            if frame is None:
+                return ""
+            if continued:
+                # If not: the frame of an older log, or what is left of a longer attempt that failed.
+                if frame.salts != self._salts or not any(frame.follows(each) for each in continued):
+                    return ""
+                return f"the transaction at frame {accepted + 1} is broken, and acknowledged ones lie behind it"
+            if frame.commits:
+                # What it carries, or what it should carry: the checksum itself may be what broke.
+                continued = {frame.written, frame.sum_after(before)}
+            before = frame.written
         return ""
 
     def _frame(self, number: int) -> "_Frame | None":

@@ -42,7 +42,7 @@ def prepare_file(path: Path, options: LedgerOptions, migrations: Sequence[Migrat
         connection = connect(path, options)
         try:
             # SQLite removes the log when the last connection closes: not before all of it is known to be sound.
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(suspect))
             _check_version(connection, path, len(migrations))
             if suspect or path.stat().st_size <= options.check_bytes_max:
                 _check_pages(connection, path)

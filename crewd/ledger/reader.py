@@ -173,13 +173,11 @@ def _connect(path: Path) -> apsw.Connection:
         # The log's index (-shm) is missing and cannot be made: a read-only medium, and so without a writer.
         if log.size(path) > 0:
             # Without locks, and therefore with an index in memory.
-            return _probed(_open_uri(path, "nolock=1"), "PRAGMA locking_mode = EXCLUSIVE")
-        return _probed(_open_uri(path, "immutable=1"), "")
-
-
-def _open_uri(path: Path, how: str) -> apsw.Connection:
-    name = f"file:{quote(str(path.absolute()))}?mode=ro&{how}"
-    return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+            unlocked = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs="unix-none")
+            return _probed(unlocked, "PRAGMA locking_mode = EXCLUSIVE")
+        # Without a log SQLite would still want to begin one, unless told that nobody can.
+        uri = f"file:{quote(str(path.absolute()))}?immutable=1"
+        return _probed(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI), "")
 
 
 def _probed(connection: apsw.Connection, first: str) -> apsw.Connection:

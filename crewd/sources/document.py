@@ -6,6 +6,7 @@ stands twice and fields that this version does not know, and it lets one field o
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -101,8 +102,7 @@ def _repeated_key(data: bytes) -> str | None:
     def note(pairs: list[tuple[str, object]]) -> None:
         names = {name for name, _ in pairs}
         if len(names) != len(pairs):
-            seen: set[str] = set()
-            found.extend(name for name, _ in pairs if name in seen or seen.add(name))
+            found.extend(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
 
     json.loads(data, object_pairs_hook=note)
     return found[0] if found else None

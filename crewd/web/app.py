@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from crewd import __version__
 from crewd.model.event import as_record
+from crewd.telemetry.json_text import encode
 from crewd.web import shapes
 from crewd.web.guard import App, Guard
 from crewd.web.page import page
@@ -23,7 +24,7 @@ from crewd.web.query import (
     no_query,
     single,
 )
-from crewd.web.refusal import Detail, Refused, encode, internal_error, refusal_body
+from crewd.web.refusal import Detail, Refused, internal_error, refusal_body
 from crewd.web.state import WebState
 
 API = "/api/v1"

@@ -7,7 +7,8 @@ from typing import Any
 
 import structlog
 
-from crewd.web.refusal import Detail, encode, refusal_body
+from crewd.telemetry.json_text import encode
+from crewd.web.refusal import Detail, refusal_body
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 
 @dataclass(frozen=True)
 class Detail:
@@ -46,23 +44,3 @@ def internal_error() -> dict[str, Any]:
     """Say that crewd itself failed, and nothing of how: that is for its log."""
     detail = Detail("internal", "", "crewd failed to answer", "look at crewd's log")
     return refusal_body("internal", "crewd failed to answer", [detail])
-
-
-def encode(body: Any) -> bytes:
-    """Encode as JSON. Numbers that are not finite become null (msgspec), unpaired surrogates a question mark."""
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:
-        return msgspec.json.encode(_encodable(body))
-
-
-def _encodable(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode()
-        case dict():
-            return {_encodable(key): _encodable(member) for key, member in value.items()}
-        case list() | tuple():
-            return [_encodable(member) for member in value]
-        case _:
-            return value

@@ -89,7 +89,7 @@ def test_a_process_may_call_itself_as_it_likes(name: str, tmp_path: Path, proces
         assert Path(f"/proc/{pid}/comm").read_text() == f"{name}\n"
         facts = processes.facts(pid)
         assert facts is not None
-        assert (facts.letter, facts.parent) == ("S", os.getpid())
+        assert facts.letter in "RS" and facts.parent == os.getpid()
         activity, _ = processes.activity(Identity(os.getpid(), own_start(processes), processes.boot_id(), 0), None)
         assert activity.tools == (name,)
 
@@ -123,6 +123,28 @@ def test_an_environment_too_large_to_be_read_whole_proves_no_absence(processes: 
         assert facts is not None and facts.marks_found == () and not facts.mine
         facts = processes.facts(pid, ["PADDING_0"])
         assert facts is not None and facts.marks_found == ("PADDING_0",) and facts.mine
+
+
+def test_a_process_in_the_middle_of_its_exec_proves_no_absence(tmp_path: Path) -> None:
+    own = tmp_path / str(os.getpid())
+    own.mkdir()
+    (own / "stat").write_bytes(Path("/proc/self/stat").read_bytes())
+    (own / "cmdline").touch()
+    (own / "environ").touch()
+    processes = ProcProcesses(proc=str(tmp_path))
+    facts = processes.facts(os.getpid(), ["run-1"])
+    assert facts is not None and facts.visible and not facts.mine
+    (own / "cmdline").write_bytes(b"cat\0")
+    facts = processes.facts(os.getpid(), ["run-1"])
+    assert facts is not None and facts.mine
+
+
+def test_a_thread_of_the_kernel_is_nobodys_worker(tmp_path: Path) -> None:
+    own = tmp_path / str(os.getpid())
+    own.mkdir()
+    (own / "stat").write_bytes(b"%d (kworker/0:1) I 2 0 0 0 -1 2097216 " % os.getpid() + b"0 " * 40)
+    facts = ProcProcesses(proc=str(tmp_path)).facts(os.getpid(), ["run-1"])
+    assert facts is not None and facts.mine and facts.marks_found == ()
 
 
 def test_a_process_of_another_user_exists_and_keeps_its_secrets(processes: ProcProcesses) -> None:

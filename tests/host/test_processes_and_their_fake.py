@@ -37,8 +37,14 @@ class RealHost:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self) -> int:
-        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=os.environ | {"MARK": "run-1"})
+        environ = os.environ | {"MARK": "run-1"}
+        child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
         self._children[child.pid] = child
+        # Popen returns inside execve(2), when there is neither argv nor environment: wait for an answer.
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(b"hello\n")
+        child.stdin.flush()
+        child.stdout.readline()
         return child.pid
 
     def stop(self, pid: int) -> None:
@@ -59,9 +65,7 @@ class RealHost:
     def close(self) -> None:
         for child in self._children.values():
             child.kill()
-            child.wait()
-            assert child.stdin is not None
-            child.stdin.close()
+            child.communicate()
 
 
 class FakeHost:

@@ -4,9 +4,11 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from crewd.ledger.batch import Batch
@@ -65,8 +67,6 @@ def test_choosing_by_run_and_type_is_choosing_from_all(
 @pytest.mark.parametrize("where", ["TRUE", "run_id = 'r'", "type = 't'", "run_id = 'r' AND +type IN ('t', 'u')"])
 def test_no_choice_of_events_makes_the_database_sort_or_read_through_all(tmp_path: Path, where: str) -> None:
     filled(tmp_path)
-    import apsw
-
     connection = apsw.Connection(str(tmp_path / "ledger.sqlite3"))
     plan = connection.execute(
         f"EXPLAIN QUERY PLAN SELECT * FROM events WHERE {where} AND seq > 5 ORDER BY seq DESC LIMIT 50"
@@ -180,8 +180,6 @@ READING = (
 @pytest.mark.parametrize("stop", ["clean", "killed", "killed without index"])
 def test_a_reader_works_where_nothing_can_be_written(stop: str) -> None:
     # pytest's own folders let nobody else through; this one is given to the other user that root turns into.
-    import tempfile
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "state"
         if stop == "clean":

@@ -47,6 +47,7 @@ class World:
     per_run: int = 5
     runtime: str = "sim"
     key: str = KEY
+    folder: str = "/crew"
     awake: float = 0.0
     workers: list[SimWorker] = field(default_factory=list)
     torn: dict[str, int] = field(default_factory=dict)  # run id -> rounds for which it cannot be read

@@ -26,16 +26,23 @@ INDEX_MAGIC = b"PICREW2BIN\x00\x00\x00\x01"
 RUN_STATUS = {status.value: status for status in RunStatus if status is not RunStatus.UNKNOWN}
 TASK_STATUS = {status.value: status for status in TaskStatus if status is not TaskStatus.UNKNOWN}
 
-MANIFEST_FIELDS = frozenset(
-    "schemaVersion runId sessionId team workflow goal status workspaceMode createdAt updatedAt cwd stateRoot"
-    " artifactsRoot tasksPath eventsPath artifacts async planApproval plan waitState ownerSessionId skillOverride"
-    " runtimeResolution runConfig runKind args budgetTotal budgetWarning budgetAbort budgetUnlimited summary"
-    " policyDecisions goalAchieved goalAchievementNote modelContext".split()
-)
-TASK_FIELDS = frozenset(
-    "id runId stepId role agent title displayName status dependsOn cwd worktree promptArtifact resultArtifact"
-    " logArtifact transcriptArtifact startedAt finishedAt exitCode model modelAttempts modelRouting usage jsonEvents"
-    " agentProgress error failureCause claim heartbeat checkpoint attempts workerExitStatus terminalEvidence"
-    " taskPacket verification specGate graph adaptive planItem replanDroppedAt depth allocation policy"
-    " controlReservation diagnostics segment metrics lifetimeUsage pendingSteers waiting dependencyContextText".split()
-)
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Every field that pi-crew 0.10.1 names, whether crewd reads it or not.
+MANIFEST_FIELDS = _names("""
+    schemaVersion runId sessionId team workflow goal status workspaceMode createdAt updatedAt cwd stateRoot
+    artifactsRoot tasksPath eventsPath artifacts async planApproval plan waitState ownerSessionId
+    skillOverride runtimeResolution runConfig runKind args budgetTotal budgetWarning budgetAbort
+    budgetUnlimited summary policyDecisions goalAchieved goalAchievementNote modelContext
+""")
+TASK_FIELDS = _names("""
+    id runId stepId role agent title displayName status dependsOn cwd worktree promptArtifact resultArtifact
+    logArtifact transcriptArtifact startedAt finishedAt exitCode model modelAttempts modelRouting usage
+    jsonEvents agentProgress error failureCause claim heartbeat checkpoint attempts workerExitStatus
+    terminalEvidence taskPacket verification specGate graph adaptive planItem replanDroppedAt depth
+    allocation policy controlReservation diagnostics segment metrics lifetimeUsage pendingSteers waiting
+    dependencyContextText
+""")

@@ -6,7 +6,7 @@ from crewd.model.look import ReadResult
 from crewd.model.process import ProcessClaim
 from crewd.model.run import RUN_ENDED, Run, RunStatus, Task, Usage, Waiting
 from crewd.sources.document import parse
-from crewd.sources.fields import NO_EXTRA, Fields, fields, moment, text, unknown, word
+from crewd.sources.fields import NO_EXTRA, NO_FIELDS, Fields, fields, moment, text, unknown, word
 from crewd.sources.names import shown, valid_id
 from crewd.sources.pi_crew.layout import MANIFEST_FIELDS, RUN_STATUS, RUNTIME
 from crewd.sources.pi_crew.tasks import ended_task
@@ -20,7 +20,7 @@ class Manifest(NamedTuple):
 
     result: ReadResult
     why: str = ""
-    fields: Fields = {}
+    fields: Fields = NO_FIELDS
     status: RunStatus = RunStatus.UNKNOWN
 
     @property

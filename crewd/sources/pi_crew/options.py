@@ -12,8 +12,6 @@ class PiCrewOptions:
     follow_index: bool = True  # look at run folders elsewhere that the user root's index of active runs names
     # Says whether a folder that an index names belongs to this user. None: no such folder is followed.
     is_own_folder: Callable[[str], bool] | None = None
-    # Crew roots that other sources look at: their runs are left to them.
-    watched_elsewhere: tuple[str, ...] = ()
     file_max: int = 4 << 20  # of one JSON file; the largest genuine one has 42 kB
     relist_every: int = 60  # looks between two full checks that trust no signature of a folder or an ended run
     side_files_every: int = 12  # looks between two checks of files that seldom change alone

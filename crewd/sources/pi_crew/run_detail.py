@@ -1,6 +1,4 @@
-"""What a run's files say beyond its manifest: tasks, events, dead letters, and the small files that name processes."""
-
-from typing import TYPE_CHECKING
+"""What a run's files say beyond its manifest: tasks, events, dead letters, and the processes they name."""
 
 import msgspec
 
@@ -17,10 +15,8 @@ from crewd.sources.pi_crew.letters import Letters
 from crewd.sources.pi_crew.manifest import Manifest, make_run
 from crewd.sources.pi_crew.runner import Side, async_pid_of, heartbeat_of, owners_of, runner_claim
 from crewd.sources.pi_crew.tasks import RECORD, Context, Rejected, entries_of, read_tasks
+from crewd.sources.pi_crew.where import Where
 from crewd.sources.tally import Tally
-
-if TYPE_CHECKING:
-    from crewd.sources.pi_crew.run_watch import Where
 
 AGENT_FILES = ("events.jsonl", "output.log")  # a worker's own; its transcript grows with the same events
 REJECTED = "crewd.heartbeat_rejected"
@@ -47,7 +43,7 @@ class RunDetail:
     )
 
     def __init__(
-        self, run_id: str, where: "Where", tasks: FileWatch, log: EventLog, letters: Letters, before: Run | None
+        self, run_id: str, where: Where, tasks: FileWatch, log: EventLog, letters: Letters, before: Run | None
     ) -> None:
         self._run_id = run_id
         self._where = where
@@ -125,13 +121,11 @@ class RunDetail:
             self._run_id, self._side, self._runner, self._manifest.parked_task, self._where.local, now.wall
         )
         found = read_tasks(entries, context, self._tasks)
-        self._tasks = {
-            task.task_id: self._with_moves(task, self._tasks.get(task.task_id)) for task in found.tasks
-        }
+        self._tasks = {task.task_id: self._with_moves(task, self._tasks.get(task.task_id)) for task in found.tasks}
         tally.unknown_fields += found.unknown_fields
         tally.unknown_statuses += found.unknown_statuses
-        tally.reads[ReadResult.REFUSED] += len(found.complaints)
         for complaint in found.complaints:
+            tally.reads[ReadResult.REFUSED] += 1
             tally.complain(self._where.folder, complaint[:40], f"{TASKS}: {complaint}")
         self._tell_rejected(found.rejected, tally, now)
 
@@ -139,11 +133,16 @@ class RunDetail:
         if not rejected:
             return
         tally.add_happenings(
-            [Happening(self._run_id, each.task_id, REJECTED, None, now.wall, {"reason": each.reason}) for each in rejected]
+            [
+                Happening(self._run_id, each.task_id, REJECTED, None, now.wall, {"reason": each.reason})
+                for each in rejected
+            ]
         )
         for each in rejected:
             if each.reason == "future":
-                words = f"the heartbeat of {each.task_id} lies in the future; compare the clocks of its host and of this one"
+                words = (
+                    f"the heartbeat of {each.task_id} lies in the future; compare its host's clock with this one's"
+                )
                 tally.complain(self._where.folder, f"future {each.task_id}", words)
 
     def _with_moves(self, task: Task, before: Task | None) -> Task:

@@ -1,8 +1,6 @@
 """One run folder between looks: when it has to be read, and whether what was read may be believed."""
 
-import msgspec
-
-from crewd.host.files import Root, Signature, signature
+from crewd.host.files import Signature, signature
 from crewd.model.look import ReadResult
 from crewd.model.moment import Reading
 from crewd.model.run import RUN_ENDED, Run, RunStatus
@@ -11,23 +9,12 @@ from crewd.sources.pi_crew.event_log import EventLog
 from crewd.sources.pi_crew.layout import CORRUPT_MANIFEST, EVENTS, LETTERS, MANIFEST, TASKS
 from crewd.sources.pi_crew.letters import Letters
 from crewd.sources.pi_crew.manifest import Manifest, read_manifest
-from crewd.sources.pi_crew.options import PiCrewOptions
 from crewd.sources.pi_crew.run_detail import RunDetail
+from crewd.sources.pi_crew.where import Where
 from crewd.sources.tally import Tally
 
 CALM_LOOKS = 6  # an ended run that did not change for so many looks is looked at by its manifest alone
 TORN_LOOKS = 3  # so long a torn file is taken for a writer at work
-
-
-class Where(msgspec.Struct, frozen=True):
-    """Where a run's folder lies, and how its files are read."""
-
-    root: Root
-    relative: str  # of the run's folder, beneath `root`
-    folder: str
-    crew: str
-    local: bool
-    options: PiCrewOptions
 
 
 class RunWatch:
@@ -84,7 +71,9 @@ class RunWatch:
         """Look at every file that may have changed. False: the folder is gone."""
         detail = self._detail
         if detail is None:
-            detail = self._detail = RunDetail(self.run_id, self.where, self._tasks, self._log, self._letters, self.run)
+            detail = self._detail = RunDetail(
+                self.run_id, self.where, self._tasks, self._log, self._letters, self.run
+            )
             self._manifest.forget()
             self._tasks.forget()
         counted = len(tally.reads), sum(tally.reads.values())
@@ -118,7 +107,9 @@ class RunWatch:
             watch.reject(manifest.result, manifest.why)
             return None
         tally.reads[ReadResult.OK] += 1
-        if manifest.status is RunStatus.UNKNOWN and (self.run is None or self.run.status_text != manifest.status_text):
+        if manifest.status is RunStatus.UNKNOWN and (
+            self.run is None or self.run.status_text != manifest.status_text
+        ):
             tally.unknown_statuses += 1
         return manifest
 

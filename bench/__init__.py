@@ -1,0 +1,1 @@
+"""Comparisons: each prints a ratio against a named baseline, measured interleaved in the same run."""

@@ -1,0 +1,97 @@
+"""Folders for the comparisons: one run is written by the demo's own writer, the others are copies under other ids."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from crewd.demo.crew import Crew, CrewRun
+from crewd.demo.records import Plan
+from crewd.host.clock import SystemClock
+
+FILES = ("manifest.json", "tasks.json", "events.jsonl", "events.jsonl.seq")
+
+
+@contextmanager
+def crew_of(
+    runs: int, tasks: int = 3, events: int = 60, ended: int = 0, pid: int = 0
+) -> Iterator[tuple[Path, list[Path]]]:
+    """Make a project with so many runs, of which the first `ended` are completed; yields it and the runs' folders.
+
+    `events` is the length of each event log. With `pid` the workers name that process, otherwise none.
+    """
+    with TemporaryDirectory(prefix="crewd-bench-") as name:
+        project = Path(name)
+        crew = Crew(project, SystemClock(), write=_plainly)
+        done = _template(crew, "done", tasks, events, pid, completed=True)
+        live = _template(crew, "live", tasks, events, pid, completed=False)
+        home = crew.root / "state" / "runs"
+        folders = []
+        for number in range(runs):
+            template = done if number < ended else live
+            folders.append(_copy(template, home, number))
+        for template in (done, live):
+            _remove(template.folder)
+        yield project, folders
+
+
+def _plainly(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def touch(folder: Path, mark: int) -> None:
+    """Change a run as a heartbeat does: tasks.json is written anew with another time in it."""
+    path = folder / "tasks.json"
+    data = path.read_bytes()
+    at = data.index(b'"lastSeenAt":"') + len(b'"lastSeenAt":"')
+    stamp = b"2026-11-21T%02d:%02d:%02d.%03dZ" % (mark // 3600 % 24, mark // 60 % 60, mark % 60, mark % 1000)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(data[:at] + stamp + data[at + len(stamp) :])
+    temporary.rename(path)
+
+
+def _template(crew: Crew, name: str, tasks: int, events: int, pid: int, completed: bool) -> CrewRun:
+    plans = [Plan(f"step{number}", "executor") for number in range(tasks)]
+    run = crew.new_run(name, "a goal as people write them, some sixty characters long", plans)
+    run.manifest |= {"status": "running", "summary": "Executing team workflow."}
+    for task_id in run.tasks:
+        run.spawn(task_id, pid)
+        if not pid:
+            del run.tasks[task_id]["checkpoint"]
+        progress = run.tasks[task_id]["agentProgress"]
+        progress |= {"recentOutput": ["x" * 200], "toolCount": 3}
+    (run.folder / "ownership-map.json").unlink()
+    while run.log.seq < events:
+        run.tell(
+            "task.progress",
+            next(iter(run.tasks)),
+            data={
+                "eventType": "tool_execution_start",
+                "currentTool": "bash",
+                "toolCount": 3,
+                "activityState": "active",
+            },
+        )
+    for task_id in run.tasks if completed else ():
+        run.finish(task_id)
+    if completed:
+        run.end()
+    run.save_manifest()
+    run.save_tasks()
+    return run
+
+
+def _copy(template: CrewRun, home: Path, number: int) -> Path:
+    run_id = f"{template.run_id[:-16]}{number:016x}"
+    folder = home / run_id
+    folder.mkdir()
+    old, new = template.run_id.encode(), run_id.encode()
+    for name in FILES:
+        (folder / name).write_bytes((template.folder / name).read_bytes().replace(old, new))
+    return folder
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()

@@ -1,0 +1,76 @@
+"""Assembly: turns the settings that a person wrote into the options that the parts own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from crewd.config.folders import logs_folder
+from crewd.config.settings import Settings
+from crewd.detection.options import Override, Thresholds
+from crewd.engine.options import PatrolOptions
+from crewd.telemetry.tallies import MetricsOptions
+
+
+def thresholds(settings: Settings) -> Thresholds:
+    """What silence means, for everyone whom no override fits."""
+    heartbeat = settings.heartbeat
+    return Thresholds(
+        warn_after=heartbeat.warn_after,
+        stale_after=heartbeat.stale_after,
+        dead_after=heartbeat.dead_after,
+        hung_after=heartbeat.hung_after,
+        startup_grace=heartbeat.startup_grace,
+    )
+
+
+def overrides(settings: Settings) -> tuple[Override, ...]:
+    """What silence means for some. What an override leaves out is as for everyone."""
+    default = thresholds(settings)
+    return tuple(
+        Override(
+            thresholds=Thresholds(
+                warn_after=default.warn_after if other.warn_after is None else other.warn_after,
+                stale_after=default.stale_after if other.stale_after is None else other.stale_after,
+                dead_after=default.dead_after if other.dead_after is None else other.dead_after,
+                hung_after=default.hung_after if other.hung_after is None else other.hung_after,
+                startup_grace=default.startup_grace if other.startup_grace is None else other.startup_grace,
+            ),
+            runtime=other.runtime,
+            crew=other.crew,
+            task_type=other.task_type,
+            tool=other.tool,
+        )
+        for other in settings.heartbeat.overrides.values()
+    )
+
+
+def patrol_options(settings: Settings) -> PatrolOptions:
+    """The rhythm of the rounds."""
+    patrol = settings.patrol
+    return PatrolOptions(
+        interval=patrol.interval,
+        unreadable_after=patrol.unreadable_after,
+        # A second look that comes later than the next round would delay every true death.
+        exit_settle=min(2.0, patrol.interval),
+        look_timeout=patrol.look_timeout,
+        discover_every=max(1, round(settings.sources.discover_every / patrol.interval)),
+        waiting_alert_after=patrol.waiting_alert_after,
+        dead_letters_per_hour=settings.dead_letters.threshold_per_hour,
+    )
+
+
+def metrics_options(settings: Settings) -> MetricsOptions:
+    """What /metrics shows."""
+    metrics = settings.metrics
+    return MetricsOptions(
+        max_crews=metrics.max_crews, per_worker=metrics.per_worker, per_worker_max=metrics.per_worker_max
+    )
+
+
+def sinks_folder(settings: Settings, environ: Mapping[str, str], state: Path) -> Path:
+    """Where the daily files go."""
+    return logs_folder(environ, state, settings.sinks.folder)
+
+
+def secrets(settings: Settings) -> tuple[str, ...]:
+    """The texts that must never be written."""
+    return tuple(secret.get_secret_value() for secret in settings.redact.secrets)

@@ -1,0 +1,92 @@
+"""`crewd explain`: the evidence behind the verdict on one task."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crewd.cli.client import Daemon, ask, find, say_notice, segment
+from crewd.cli.options import config_option, json_option, print_json, state_option
+from crewd.cli.picture import API, TROUBLE
+from crewd.cli.screen import Line, columns, print_lines
+from crewd.cli.status import level_word
+from crewd.cli.text import clean, span
+
+
+@click.command()
+@click.argument("run")
+@click.argument("task")
+@config_option
+@state_option
+@json_option
+def explain(run: str, task: str, config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Show why the worker of TASK in RUN stands where it stands: every signal, and the rule that fitted."""
+    from crewd.cli.history import past_task
+
+    def online(daemon: Daemon) -> Any:
+        return daemon.json(f"{API}/runs/{segment(run)}/tasks/{segment(task)}")
+
+    place = find(state_dir, config_file)
+    answer = ask(place, online, lambda reader: past_task(reader, run, task, place.redactor()))
+    say_notice(answer)
+    if as_json:
+        print_json({"source": answer.source, "as_of": answer.as_of, **answer.body})
+    else:
+        print_lines(_lines(answer.body))
+
+
+def _lines(task: dict[str, Any]) -> Iterator[Line]:
+    found = task["explain"]
+    yield [(clean(f"{task['run_id']} / {task['task_id']}"), "head"), (f"  attempt {task['attempt']}", "faint")]
+    if found is None:
+        yield [(f"{task['status']}: nobody works on it now, so there is nothing to judge", "")]
+        if task["error"]:
+            yield [(clean(task["error"]), "")]
+        return
+    level = found["level"]
+    since = f" since {found['since']}" if found["since"] else ""
+    yield [
+        (level_word(level), level if level in TROUBLE else ""),
+        (f" ({found['reason']}){since}, silent for {span(found['silence_seconds'])}: {found['because']}", ""),
+    ]
+    yield []
+    yield from _judgement(found)
+    yield []
+    yield [("evidence", "head")]
+    yield from columns(
+        [
+            [("  " + clean(signal["name"]), ""), (clean(signal["value"]), ""), (signal["seen"], "faint")]
+            for signal in found["signals"]
+        ]
+    )
+    yield []
+    yield [("the table: its first row that fits", "head")]
+    yield from _table(found)
+
+
+def _judgement(found: dict[str, Any]) -> Iterator[Line]:
+    rows = [("this round says", found["verdict"])]
+    if found["held_by"]:
+        rows.append(("held back by", found["held_by"]))
+    if found["wedge"]:
+        rows.append(("why silent", found["wedge"]))
+        rows.append(("what to do", found["remedy"]))
+    yield from columns([[("  " + name, "faint"), (clean(text), "")] for name, text in rows])
+
+
+def _table(found: dict[str, Any]) -> Iterator[Line]:
+    rows = []
+    for row in found["table"]:
+        fits = row["number"] == found["row"]
+        style = "head" if fits else "faint"
+        mark = "->" if fits else "  "
+        rows.append(
+            [
+                (f"{mark} {row['number']:>2}", style),
+                (row["process"], style),
+                (row["silence"], style),
+                (row["verdict"] + ("   <- fitted" if fits else ""), style),
+            ]
+        )
+    yield from columns(rows)

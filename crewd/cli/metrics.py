@@ -1,0 +1,86 @@
+"""`crewd metrics`: the daemon's metrics, in either spelling."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crewd.cli.client import Daemon, find
+from crewd.cli.options import config_option, json_option, print_json, state_option
+from crewd.cli.text import clean
+from crewd.errors import DaemonUnreachable, NothingMatched
+
+
+@click.command()
+@click.argument("glob", default="*")
+@click.option("--dotted", is_flag=True, help="Spell names as pi-crew does, where it has a name: crew.run.count.")
+@click.option("--buckets", is_flag=True, help="Also the buckets of histograms.")
+@config_option
+@state_option
+@json_option
+def metrics(
+    glob: str, dotted: bool, buckets: bool, config_file: Path | None, state_dir: Path | None, as_json: bool
+) -> None:
+    """Show the daemon's metrics whose name fits GLOB, in either spelling, such as 'crew_workers' or 'crew.task.*'."""
+    place = find(state_dir, config_file)
+    try:
+        with Daemon(place.url()) as daemon:
+            text = daemon.bytes("/metrics", {}, accept="text/plain").decode("utf-8", "replace")
+    except DaemonUnreachable as error:
+        # They count what happens in the daemon, so that the ledger cannot stand in for it.
+        raise DaemonUnreachable(
+            f"{error}; past metrics are in metrics-DATE.jsonl in the folder of the sinks"
+        ) from None
+    found = [sample for sample in _samples(text, dotted) if _fits(sample, glob) and (buckets or not sample["bucket"])]
+    if not found:
+        raise NothingMatched(f"no metric fits {glob!r}; `crewd metrics` lists them all")
+    if as_json:
+        keys = ("name", "labels", "value")
+        print_json({"source": "daemon", "metrics": [{key: sample[key] for key in keys} for sample in found]})
+        return
+    for sample in found:
+        click.echo(_line(sample))
+
+
+def _samples(text: str, dotted: bool) -> Iterator[dict[str, Any]]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    spellings = _spellings()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            other = _other_spelling(sample.name, spellings)
+            yield {
+                "name": other if dotted and other else sample.name,
+                "names": [name for name in (sample.name, family.name, other) if name],
+                "labels": sample.labels,
+                "value": sample.value,
+                "bucket": family.type == "histogram" and sample.name.endswith("_bucket"),
+            }
+
+
+def _spellings() -> dict[str, str]:
+    from crewd.telemetry.families import FAMILIES
+
+    return {family.name: family.dotted[0] for family in FAMILIES if family.dotted}
+
+
+def _other_spelling(name: str, spellings: dict[str, str]) -> str:
+    for ending in ("", "_bucket", "_count", "_sum"):
+        if name.endswith(ending) and (stem := name[: len(name) - len(ending)]) in spellings:
+            return spellings[stem] + ending.replace("_", ".", 1)
+    return ""
+
+
+def _fits(sample: dict[str, Any], glob: str) -> bool:
+    return any(fnmatchcase(name, glob) for name in sample["names"])
+
+
+def _line(sample: dict[str, Any]) -> str:
+    labels = ",".join(f'{name}="{clean(value)}"' for name, value in sample["labels"].items())
+    return (
+        f"{sample['name']}{{{labels}}} {sample['value']:.15g}"
+        if labels
+        else f"{sample['name']} {sample['value']:.15g}"
+    )

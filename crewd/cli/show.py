@@ -1,0 +1,98 @@
+"""`crewd show`: one run with its tasks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crewd.cli.client import Answer, Daemon, Place, ask, find, look_back, say_notice, segment
+from crewd.cli.options import config_option, json_option, print_json, state_option
+from crewd.cli.picture import API, TROUBLE
+from crewd.cli.screen import Line, Part, columns, print_lines
+from crewd.cli.status import BECAUSE_MAX, level_word
+from crewd.cli.text import clean, span
+from crewd.errors import NothingMatched
+
+if TYPE_CHECKING:
+    from crewd.ledger.reader import Reader
+
+
+@click.command()
+@click.argument("run")
+@config_option
+@state_option
+@json_option
+def show(run: str, config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """Show the run RUN with all its tasks. A run that is no longer on disk is shown from the ledger."""
+    answer = _answer(find(state_dir, config_file), run)
+    say_notice(answer)
+    if as_json:
+        print_json({"source": answer.source, "as_of": answer.as_of, **answer.body})
+    else:
+        print_lines(_lines(answer.body))
+
+
+def _answer(place: Place, run: str) -> Answer:
+    from crewd.cli.history import past_run
+
+    def online(daemon: Daemon) -> Any:
+        return daemon.json(f"{API}/runs/{segment(run)}")
+
+    def offline(reader: "Reader") -> Any:
+        return past_run(reader, run, place.redactor())
+
+    try:
+        return ask(place, online, offline)
+    except NothingMatched as unknown:
+        return look_back(place, offline, unknown)
+
+
+def _lines(run: dict[str, Any]) -> Iterator[Line]:
+    level = run["worst_level"] or ""
+    yield [(clean(run["run_id"]), "head"), (f"  {clean(run['crew'])} · {run['runtime']} · {run['status']}", "")]
+    facts = [
+        ("goal", run["goal"]),
+        ("runtime says", run["status_text"] if run["status_text"] != run["status"] else ""),
+        ("worst worker", level_word(level)),
+        ("waits", _wait(run["waiting"])),
+        ("unread", f"{run['unread']} for {run['unread_rounds']} rounds" if run["unread"] else ""),
+        ("folder", run["folder"]),
+        ("created", run["created_at"]),
+        ("updated", run["updated_at"]),
+        ("used", _usage(run["usage"])),
+    ]
+    yield from columns([[("  " + name, "faint"), (clean(str(text)), "")] for name, text in facts if text])
+    yield []
+    rows = [_task_row(task) for task in run["tasks"]]
+    yield from columns(rows) if rows else [[("no tasks", "faint")]]
+
+
+def _task_row(task: dict[str, Any]) -> list[Part]:
+    worker = task["worker"]
+    level = worker["level"] if worker else ""
+    silence = worker["silence_seconds"] if worker else None
+    said = worker["because"] if worker else task["error"]
+    return [
+        (task["status"], "alert" if task["status"] == "failed" else ""),
+        (level_word(level), level if level in TROUBLE else ""),
+        (clean(task["task_id"]), "head"),
+        (f"attempt {task['attempt']}" if task["attempt"] > 1 else "", ""),
+        (clean(task["task_type"]), "faint"),
+        ("" if silence is None else f"silent {span(silence)}", ""),
+        (clean(said or _wait(task["waiting"]) or task["title"], BECAUSE_MAX), "faint"),
+    ]
+
+
+def _wait(waiting: dict[str, Any] | None) -> str:
+    if waiting is None:
+        return ""
+    since = f" since {waiting['since']}" if waiting["since"] else ""
+    return f"for {waiting['reason']}{since} {waiting['detail']}".rstrip()
+
+
+def _usage(usage: dict[str, Any] | None) -> str:
+    if usage is None:
+        return ""
+    cost = "" if usage["cost_usd"] is None else f", {usage['cost_usd']:.4f} USD"
+    return f"{usage['input']} tokens in, {usage['output']} out{cost}"

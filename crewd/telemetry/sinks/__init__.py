@@ -1,0 +1,1 @@
+"""Sinks: daily JSONL files for `tail -F` and for shipping. Projections: the ledger is the truth."""

@@ -1,0 +1,224 @@
+"""After any failed write, sync or truncation: nothing acknowledged is lost, nothing is half there, numbers go on.
+
+The n-th step of the disk is made to fail, for every n of a piece of work that commits, groups and checkpoints. Then
+the ledger is closed on the failing disk, or the files are taken as a killed process would leave them.
+"""
+
+import asyncio
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crewd.ledger.batch import Batch
+from crewd.ledger.errors import LedgerFailed
+from crewd.ledger.ledger import Ledger
+from crewd.ledger.options import LedgerOptions
+from crewd.model.event import Event
+from tests.fakes.clock import FakeClock
+from tests.ledger.disks import Disk, Fault
+from tests.ledger.values import an_event, assert_sound, raising
+
+COUNTERS = ("alpha", "beta", "gamma")
+KINDS = ("ENOSPC", "EIO", "short")
+ENDINGS = ("closed", "killed", "healed")
+_names = itertools.count()
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk(f"failing-{next(_names)}")
+    yield disk
+    disk.unregister()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger with some history, made once."""
+    folder = tmp_path_factory.mktemp("template")
+
+    async def run() -> None:
+        ledger = Ledger.open(folder, FakeClock())
+        for counter in COUNTERS:
+            await ledger.commit(raising(counter, 1, 1))
+        await ledger.close()
+
+    asyncio.run(run())
+    return folder
+
+
+class Work:
+    """Counters raised one after the other and together; a total moves on only when its commit was acknowledged."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.totals = dict.fromkeys(COUNTERS, 1)
+        self.acknowledged: list[Event] = []
+        self.failures = 0
+
+    async def raise_by(self, counter: str, by: int) -> None:
+        try:
+            events = await self.ledger.commit(raising(counter, by, self.totals[counter] + by))
+        except LedgerFailed:
+            self.failures += 1
+            assert self.ledger.stats().failed
+        else:
+            self.totals[counter] += by
+            self.acknowledged += events
+
+    async def all(self) -> None:
+        for by in range(1, 6):
+            for counter in COUNTERS:
+                await self.raise_by(counter, by)
+            await asyncio.gather(*(self.raise_by(counter, 10 * by) for counter in COUNTERS))
+
+
+def play(disk: Disk, template: Path, folder: Path, fault: Fault | None, ending: str) -> tuple[int, int]:
+    """Returns the disk's steps and the failed commits."""
+    shutil.copytree(template, folder)
+    survivors = folder
+
+    async def run() -> Work:
+        nonlocal survivors
+        ledger = Ledger.open(folder, FakeClock(), LedgerOptions(vfs=disk.name, checkpoint_pages=12))
+        work = Work(ledger)
+        disk.arm(fault)
+        await work.all()
+        if ending == "healed":
+            disk.arm(None)
+            await ledger.retry()
+            assert ledger.stats().failed == ""
+            failures = work.failures
+            await work.all()
+            assert work.failures == failures
+        if ending == "killed":
+            survivors = folder.with_name(f"{folder.name}-survivors")
+            shutil.copytree(folder, survivors, ignore=shutil.ignore_patterns("*-shm", "lock"))
+        await ledger.close()
+        return work
+
+    work = asyncio.run(run())
+    steps = disk.count
+    disk.arm(None)
+    last = assert_sound(survivors, work.acknowledged)
+    # Once more: what was recovered is as sound as what was written.
+    assert assert_sound(survivors, work.acknowledged) == last
+    if ending != "killed":
+        assert last == 6 + len(work.acknowledged)
+    shutil.rmtree(folder)
+    shutil.rmtree(survivors, ignore_errors=True)
+    return steps, work.failures
+
+
+def cases(ats: range) -> list[tuple[Fault, str]]:
+    return [
+        (Fault(kind, at, sticky), ending)
+        for at in ats
+        for kind in KINDS
+        for sticky in (False, True)
+        for ending in ENDINGS
+    ]
+
+
+def test_without_a_fault_every_commit_is_acknowledged(disk: Disk, template: Path, tmp_path: Path) -> None:
+    steps, failures = play(disk, template, tmp_path / "case", None, "closed")
+    assert failures == 0
+    # Enough for the sweep below to meet commits, groups, checkpoints and the restart of the log.
+    assert steps >= 115
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_sample_of_faults_loses_nothing(disk: Disk, template: Path, tmp_path: Path, ending: str) -> None:
+    failed = 0
+    for at, kind, sticky in ((2, "ENOSPC", True), (23, "EIO", False), (50, "short", False), (77, "EIO", True)):
+        failed += play(disk, template, tmp_path / f"{at}", Fault(kind, at, sticky), ending)[1]
+    assert failed > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1, 116, 5))
+def test_every_fault_loses_nothing(disk: Disk, template: Path, tmp_path: Path, first: int) -> None:
+    # 115 steps x 3 kinds x once or for ever x 3 endings = 2,070 cases.
+    for number, (fault, ending) in enumerate(cases(range(first, first + 5))):
+        try:
+            play(disk, template, tmp_path / f"{number}", fault, ending)
+        except BaseException as error:
+            error.add_note(f"{fault}, {ending}")
+            raise
+
+
+def test_a_full_disk_is_named_until_there_is_room_again(disk: Disk, tmp_path: Path) -> None:
+    async def run() -> None:
+        ledger = Ledger.open(tmp_path, FakeClock(), LedgerOptions(vfs=disk.name))
+        await ledger.commit(Batch(events=(an_event(),)))
+        assert ledger.stats().failed == ""
+        disk.arm(Fault("ENOSPC", 1, True))
+        for _ in range(3):
+            with pytest.raises(LedgerFailed, match="disk is full"):
+                await ledger.commit(Batch(events=(an_event(),)))
+            with pytest.raises(LedgerFailed, match="disk is full"):
+                await ledger.retry()
+        assert "disk is full" in ledger.stats().failed
+        assert str(tmp_path) in ledger.stats().failed
+        assert ledger.stats().failures == 6
+        disk.arm(None)
+        assert [event.seq for event in await ledger.commit(Batch(events=(an_event(),)))] == [2]
+        assert ledger.stats().failed == ""
+        await ledger.close()
+
+    asyncio.run(run())
+
+
+def test_everyone_in_a_group_hears_that_it_failed(disk: Disk, tmp_path: Path) -> None:
+    async def run() -> None:
+        ledger = Ledger.open(tmp_path, FakeClock(), LedgerOptions(vfs=disk.name))
+        disk.arm(Fault("EIO", 1, True))
+        commits = (ledger.commit(Batch(events=(an_event(),))) for _ in range(20))
+        answers = await asyncio.gather(*commits, return_exceptions=True)
+        assert all(isinstance(answer, LedgerFailed) for answer in answers)
+        assert len({id(answer) for answer in answers}) == 20
+        await ledger.close()
+
+    asyncio.run(run())
+
+
+def test_a_log_that_cannot_be_moved_is_told_and_loses_no_commit(disk: Disk, tmp_path: Path) -> None:
+    async def run() -> None:
+        ledger = Ledger.open(tmp_path, FakeClock(), LedgerOptions(vfs=disk.name, checkpoint_pages=1))
+        await ledger.commit(Batch(events=(an_event(),)))
+        disk.arm(None)
+        disk.steps = []
+        await ledger.commit(Batch(events=(an_event(),)))
+        await ledger.retry()  # answered after the tidying of the commit before it
+        in_commit = next(n for n, step in enumerate(disk.steps) if step.name == "ledger.sqlite3")
+        disk.steps = None
+        disk.arm(Fault("EIO", in_commit + 1, False))
+        assert len(await ledger.commit(Batch(events=(an_event(),)))) == 1
+        await ledger.commit(Batch(events=(an_event(),)))
+        await ledger.close()
+        with_history = Ledger.open(tmp_path, FakeClock())
+        assert with_history.recall().last_seq == 4
+        await with_history.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_ledger_that_was_taken_away_acknowledges_nothing(template: Path, tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "state"
+    shutil.copytree(template, folder)
+
+    async def run() -> None:
+        ledger = Ledger.open(folder, FakeClock())
+        await ledger.commit(Batch(events=(an_event(),)))
+        (folder / "ledger.sqlite3").rename(folder / "aside")
+        if how == "replaced":
+            shutil.copy(template / "ledger.sqlite3", folder)
+        for _ in range(2):
+            with pytest.raises(LedgerFailed, match="moved, replaced or deleted"):
+                await ledger.commit(Batch(events=(an_event(),)))
+        await ledger.close()
+
+    asyncio.run(run())
