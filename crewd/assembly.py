@@ -1,12 +1,19 @@
 """Assembly: turns the settings that a person wrote into the options that the parts own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from crewd.config.folders import logs_folder
 from crewd.config.settings import Settings
 from crewd.detection.options import Override, Thresholds
 from crewd.engine.options import PatrolOptions
+from crewd.host.machine import home_folder, is_own_folder
+from crewd.sources.beat import BeatOptions
+from crewd.sources.discover import default_roots, discover
+from crewd.sources.pi_crew import PiCrewOptions
+from crewd.sources.source import Source
+from crewd.telemetry.logs import LogOptions
+from crewd.telemetry.sinks.options import SinkOptions
 from crewd.telemetry.tallies import MetricsOptions
 
 
@@ -66,9 +73,33 @@ def metrics_options(settings: Settings) -> MetricsOptions:
     )
 
 
-def sinks_folder(settings: Settings, environ: Mapping[str, str], state: Path) -> Path:
-    """Where the daily files go."""
-    return logs_folder(environ, state, settings.sinks.folder)
+def sink_options(settings: Settings, environ: Mapping[str, str], state: Path) -> SinkOptions:
+    """How the daily files are kept, and where."""
+    sinks = settings.sinks
+    return SinkOptions(
+        folder=str(logs_folder(environ, state, sinks.folder)),
+        retention_days=sinks.retention_days,
+        retention_bytes=sinks.retention_bytes,
+        gzip=sinks.gzip,
+        metrics_every=sinks.metrics_every,
+    )
+
+
+def log_options(settings: Settings) -> LogOptions:
+    """How crewd speaks of itself."""
+    return LogOptions(level=settings.log.level, format=settings.log.format)
+
+
+def discoverer(settings: Settings, state: Path) -> Callable[[Sequence[Source]], list[Source]]:
+    """The search for roots: what the settings name, and without any, what every user has."""
+    chosen = settings.sources
+    pi_crew, beat = default_roots(home_folder(), str(state))
+    roots = chosen.roots or (tuple(pi_crew) if not chosen.beat_roots else ())
+    beats = chosen.beat_roots or tuple(beat)
+    options = PiCrewOptions(
+        follow_index=chosen.follow_index, is_own_folder=is_own_folder, file_max=chosen.max_file_bytes
+    )
+    return lambda known: discover(roots, beats, known, options, BeatOptions())
 
 
 def secrets(settings: Settings) -> tuple[str, ...]:

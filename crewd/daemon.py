@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from crewd.host.machine import host_name, own_pid
 from crewd.host.pressure import pressure
 from crewd.host.processes import ProcProcesses
 from crewd.host.systemd import Notifier
+from crewd.ledger.batch import Batch
 from crewd.ledger.errors import LedgerError
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.reader import Reader
@@ -32,21 +34,20 @@ from crewd.model.event import Event
 from crewd.model.moment import rfc3339
 from crewd.model.report import RoundReport
 from crewd.model.snapshot import Snapshot
-from crewd.sources.discover import discover
-from crewd.sources.watch import Watch
-from crewd.telemetry import logs
+from crewd.sources.watch import Watch, WatchOptions
+from crewd.telemetry import logs, loop_lag
 from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.listener import Listener
+from crewd.telemetry.log_listener import LogListener
 from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.redact import Redactor
-from crewd.telemetry.sinks import Sinks
+from crewd.telemetry.sinks.service import Sinks
 
 PRUNE_EVERY = 3600.0
-LAG_EVERY = 1.0
 HINT_PAUSE = 1.0  # file events wake at most one round in so many seconds
-STOP_SECONDS = 10.0
+DAEMON_FILE = "daemon.json"  # where commands find the running daemon
 
-log = structlog.get_logger("crewd")
+log = structlog.get_logger("crewd.daemon")
 
 
 class _Stop(Exception):
@@ -55,21 +56,25 @@ class _Stop(Exception):
 
 @dataclass(eq=False)
 class Daemon:
-    """One crewd, wired. Also what the web pages are answered from."""
+    """One crewd, wired: what the web pages are answered from, and the listener that the service manager has."""
 
     loaded: Loaded
-    patrol: Patrol
+    state: Path
+    clock: Clock
     ledger: Ledger
-    history: Reader
+    patrol: Patrol
     metrics: Metrics
     exposition: Exposition
-    sinks: Sinks | None
+    history: Reader
     redactor: Redactor
     notifier: Notifier
-    clock: Clock
+    sinks: Sinks | None
     reload: Callable[[], Loaded] | None = None
-    allowed_hosts: Sequence[str] = ()
     url: str = ""
+
+    @property
+    def allowed_hosts(self) -> Sequence[str]:
+        return self.loaded.settings.http.allowed_hosts
 
     def snapshot(self) -> Snapshot:
         return self.patrol.picture.snapshot
@@ -78,22 +83,20 @@ class Daemon:
         """Lay out the evidence on a worker; None: it is no worker now."""
         snapshot = self.snapshot()
         view = snapshot.runs.get(run_id)
-        worker = next((each for each in view.workers if each.task_id == task_id), None) if view is not None else None
-        if view is None or worker is None:
-            return None
-        laid_out: dict[str, Any] = msgspec.to_builtins(explain(view, worker, snapshot))
-        return laid_out
+        for worker in view.workers if view is not None else ():
+            if worker.task_id == task_id and view is not None:
+                laid_out: dict[str, Any] = msgspec.to_builtins(explain(view, worker, snapshot))
+                return laid_out
+        return None
 
     def http_observed(self, route: str, method: str, code: int, seconds: float) -> None:
         self.metrics.http_observed(route, method, code, seconds)
 
-    # A listener of its own rounds: the service manager hears of each complete one, and only of those.
-
     def on_events(self, events: Sequence[Event]) -> None:
-        if self.sinks is not None and events:
-            self.sinks.wake()
+        """The service manager hears of rounds alone."""
 
     def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
+        """Only a complete round proves life: a hung loop with a live timer would look well."""
         self.notifier.status(sentence(snapshot))
         self.notifier.watchdog()
 
@@ -105,10 +108,13 @@ def sentence(snapshot: Snapshot) -> str:
         for worker in view.workers:
             level = worker.standing.level.value
             levels[level] = levels.get(level, 0) + 1
-    workers = ", ".join(f"{count} {level}" for level, count in sorted(levels.items())) or "none at work"
+    workers = ", ".join(f"{count} {level}" for level, count in sorted(levels.items()))
     letters = sum(count for count, _ in snapshot.dead_letters.values())
-    held = f"; hold: {snapshot.health.hold}" if snapshot.health.hold else ""
-    return f"{len(snapshot.runs)} runs, workers: {workers}; {letters} dead letters{held}"
+    doubt = snapshot.health.brake or snapshot.health.hold
+    return (
+        f"{len(snapshot.runs)} runs, {sum(levels.values())} workers{': ' if workers else ''}{workers}; "
+        f"{letters} dead letters{'; ' if doubt else ''}{doubt}"
+    )
 
 
 async def serve(
@@ -118,36 +124,203 @@ async def serve(
     reload: Callable[[], Loaded] | None = None,
     clock: Clock | None = None,
     listeners: Sequence[Listener] = (),
-    ready: Callable[[Daemon], None] | None = None,
+    on_ready: Callable[[Daemon], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> int:
-    """Run crewd until a signal, or `stop`; returns the exit code.
+    """Run crewd until SIGTERM, SIGINT or `stop`; returns the exit code. `on_ready` is called once it serves.
 
-    Raises CrewdError where it cannot start; nothing of another crewd's was touched then.
+    Raises CrewdError where it cannot start; then nothing of anybody else's was touched.
     """
-    clock = clock or SystemClock()
     async with contextlib.AsyncExitStack() as stack:
-        daemon = await _wire(loaded, environ, clock, listeners, stack)
+        daemon = await _wire(loaded, environ, clock or SystemClock(), listeners, stack)
         daemon.reload = reload
-        with contextlib.suppress(_Stop):
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(_until_stopped(daemon, stop), name="signals")
-                    await daemon.patrol.round()
-                    await _listen(daemon, tasks, stack)
-                    tasks.create_task(daemon.patrol.run(), name="patrol")
-                    tasks.create_task(_hints(daemon.patrol), name="hints")
-                    tasks.create_task(_measure_lag(daemon.metrics), name="lag")
-                    tasks.create_task(_prune(daemon), name="retention")
-                    if daemon.sinks is not None:
-                        tasks.create_task(daemon.sinks.run(), name="sinks")
-                    daemon.notifier.ready()
-                    log.info("daemon.ready", url=daemon.url, state=str(daemon.history.folder))
-                    if ready is not None:
-                        ready(daemon)
-            except* _Stop:
-                raise _Stop from None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_until_stopped(stop or asyncio.Event()), name="signals")
+                # The watch comes before the web: importing a web framework takes longer than a round.
+                await daemon.patrol.round()
+                await _listen(daemon, stack)
+                tasks.create_task(daemon.patrol.run(), name="patrol")
+                tasks.create_task(_hints(daemon.patrol, loaded.settings.sources.watch), name="hints")
+                tasks.create_task(loop_lag.measure(daemon.clock, daemon.metrics.loop_lag_observed), name="loop lag")
+                tasks.create_task(_prune(daemon), name="retention")
+                tasks.create_task(_reloads(daemon), name="reloads")
+                if daemon.sinks is not None:
+                    tasks.create_task(daemon.sinks.run(), name="sinks")
+                daemon.notifier.ready()
+                log.info("daemon.ready", url=daemon.url, state=str(daemon.state))
+                if on_ready is not None:
+                    on_ready(daemon)
+        except* _Stop:
+            log.info("daemon.stopping")
         daemon.notifier.stopping()
-        at = clock.read().wall
-        await daemon.ledger.commit(Batch(events=(Event("daemon.stopping", at),)))
+        with contextlib.suppress(LedgerError):  # degraded already, and told so
+            await daemon.ledger.commit(Batch(events=(Event("daemon.stopping", daemon.clock.read().wall),)))
     return 0
+
+
+async def _wire(
+    loaded: Loaded,
+    environ: Mapping[str, str],
+    clock: Clock,
+    listeners: Sequence[Listener],
+    stack: contextlib.AsyncExitStack,
+) -> Daemon:
+    """Make every part and give it its neighbours. What was opened is closed in reverse, by `stack`."""
+    settings = loaded.settings
+    redactor = Redactor(assembly.secrets(settings))
+    logs.configure(assembly.log_options(settings), environ=environ, redactor=redactor)
+    notifier = Notifier(environ)
+    notifier.extend_timeout(60)  # a large ledger is checked before anything else
+    state = state_folder(environ, settings.ledger.folder)
+    ledger = Ledger.open(state, clock)
+    stack.push_async_callback(ledger.close)
+    history = Reader.open(state)
+    stack.callback(history.close)
+    wake = asyncio.Event()
+    witness = Witness(ProcProcesses(clock), host_name(), wake.set)
+    stack.callback(witness.close)
+    lookout = Lookout(assembly.discoverer(settings, state), settings.patrol.look_timeout, free_bytes)
+    stack.callback(lookout.close)
+    patrol = Patrol(
+        clock=clock,
+        lookout=lookout,
+        witness=witness,
+        ledger=ledger,
+        listeners=(),
+        options=assembly.patrol_options(settings),
+        thresholds=assembly.thresholds(settings),
+        overrides=assembly.overrides(settings),
+        pressure=pressure,
+        complain=lambda complaint: log.warning("source.complaint", complaint=complaint),
+        wake=wake,
+    )
+    patrol.recall(ledger.recall())
+    metrics = Metrics(CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings))
+    metrics.watch_ledger(ledger.stats)
+    sinks = None
+    if settings.sinks.enabled:
+        options = assembly.sink_options(settings, environ, state)
+        sinks = Sinks(options, history, clock, metrics.registry, redactor)
+        metrics.watch_sinks(sinks.stats)
+        stack.push_async_callback(sinks.close)
+    exposition = Exposition(metrics.registry)
+    daemon = Daemon(loaded, state, clock, ledger, patrol, metrics, exposition, history, redactor, notifier, sinks)
+    heard: list[Listener] = [metrics, LogListener(), daemon, *listeners]
+    if sinks is not None:
+        heard.append(sinks)
+    patrol.listeners = heard
+    await ledger.commit(Batch(events=(Event("daemon.started", clock.read().wall, {"pid": own_pid()}),)))
+    return daemon
+
+
+async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
+    """Serve HTTP, and write down where, so that commands find it."""
+    http = daemon.loaded.settings.http
+    path = daemon.state / DAEMON_FILE
+    if http.enabled:
+        from crewd.web.app import build_app
+        from crewd.web.server import HttpOptions, Server
+
+        server = Server(build_app(daemon), HttpOptions(host=http.host, port=http.port))
+        host, port = await server.start()
+        stack.push_async_callback(server.stop)
+        daemon.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    record = {"pid": own_pid(), "url": daemon.url, "started_at": rfc3339(daemon.clock.read().wall)}
+    write_atomically(str(path), msgspec.json.encode(record), durable=False)
+    stack.callback(path.unlink, missing_ok=True)
+
+
+async def _until_stopped(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await stop.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    raise _Stop
+
+
+async def _hints(patrol: Patrol, enabled: bool) -> None:
+    """Wake the patrol when files change. It would look anyway, a little later."""
+    async with Watch(options=WatchOptions(enabled=enabled)) as watch:
+        while True:
+            watch.aim([path for source in patrol.lookout.sources for path in source.watch_paths()])
+            hint = await watch.changed(patrol.options.interval)
+            patrol.overflows += hint.overflows
+            for problem in hint.problems:
+                log.warning("watch.problem", problem=problem)
+            if hint.changed:
+                patrol.wake.set()
+                await asyncio.sleep(HINT_PAUSE)
+
+
+async def _prune(daemon: Daemon) -> None:
+    """Forget events that are older than the retention, a few at a time."""
+    while True:
+        retention = daemon.loaded.settings.ledger.retention
+        if retention:
+            try:
+                await daemon.ledger.prune(daemon.clock.read().wall - retention)
+            except LedgerError as error:
+                log.error("retention.failed", error=str(error))  # noqa: TRY400 - the message says it all
+        await asyncio.sleep(PRUNE_EVERY)
+
+
+async def _reloads(daemon: Daemon) -> None:
+    """SIGHUP: load the settings again, and take them over only if all of them are sound."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
+    try:
+        while True:
+            await asked.wait()
+            asked.clear()
+            daemon.notifier.reloading(round(daemon.clock.read().mono * 1e6))
+            await reload_settings(daemon)
+            daemon.notifier.ready()
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def reload_settings(daemon: Daemon) -> bool:
+    """Load the settings again. Whatever can fail does so before anything is touched; False: all stays as it was."""
+    at = daemon.clock.read().wall
+    if daemon.reload is None:
+        return False
+    try:
+        loaded = daemon.reload()
+        settings = loaded.settings
+        options, thresholds = assembly.patrol_options(settings), assembly.thresholds(settings)
+        overrides = assembly.overrides(settings)
+    except (SettingsError, ValueError) as error:
+        daemon.metrics.reload_result(False, at)
+        daemon.notifier.status(f"reload failed, the old settings stay: {error}")
+        log.error("daemon.reload_failed", error=str(error))  # noqa: TRY400 - the message says it all
+        await _tell(daemon, Event("daemon.reload_failed", at, {"error": str(error)}))
+        return False
+    difference = changes(daemon.loaded.settings, settings)
+    patrol = daemon.patrol
+    patrol.options, patrol.thresholds, patrol.overrides = options, thresholds, overrides
+    patrol.pace.interval, patrol.pace.warn_after = options.interval, thresholds.warn_after
+    patrol.picture.thresholds = thresholds
+    patrol.lookout.discover = assembly.discoverer(settings, daemon.state)
+    patrol.lookout.timeout = options.look_timeout
+    await patrol.lookout.find()
+    logs.set_level(settings.log.level)
+    daemon.loaded = replace(loaded)
+    daemon.metrics.reload_result(True, at)
+    data = {"changed": list(difference.changed), "need_restart": list(difference.need_restart)}
+    log.info("daemon.reloaded", **data)
+    await _tell(daemon, Event("daemon.reloaded", at, data))
+    patrol.wake.set()
+    return True
+
+
+async def _tell(daemon: Daemon, event: Event) -> None:
+    with contextlib.suppress(LedgerError):  # degraded already, and told so
+        events = await daemon.ledger.commit(Batch(events=(event,)))
+        for listener in daemon.patrol.listeners:
+            listener.on_events(events)

@@ -77,17 +77,21 @@ def _quoted(value: object, kind: Kind) -> str:
 
 def _nearest(location: Sequence[str], as_variable: bool) -> str:
     known = keys.siblings(location)
-    near = difflib.get_close_matches(location[-1] if known else location[0], known or keys.siblings(["-"]), n=1)
-    if known and near:
-        return _did_you_mean([*location[:-1], near[0]], as_variable)
     everywhere = [key.name for key in keys.every_key() if keys.ANY_NAME not in key.name]
-    if known or not near:
-        same_name = [name for name in everywhere if name.split(".")[-1] == location[-1]]
-        close = same_name or difflib.get_close_matches(".".join(location), everywhere, n=1)
-        if close:
-            return _did_you_mean(close[0].split("."), as_variable)
-        return f"known here: {', '.join(known or keys.siblings(['-']))}"
-    return _did_you_mean([near[0], *location[1:]], as_variable)
+    if len(location) == 1:
+        # CREWD_HTTP_PORT: one underscore is missing, and the group HTTP alone is not what was meant.
+        flat = {name.replace(".", "_"): name for name in everywhere}
+        if near := difflib.get_close_matches(location[0], flat, n=1, cutoff=0.9):
+            return _did_you_mean(flat[near[0]].split("."), as_variable)
+    if known:
+        if near := difflib.get_close_matches(location[-1], known, n=1):
+            return _did_you_mean([*location[:-1], near[0]], as_variable)
+    elif near := difflib.get_close_matches(location[0], keys.siblings(["-"]), n=1):
+        return _did_you_mean([near[0], *location[1:]], as_variable)
+    same_name = [name for name in everywhere if name.split(".")[-1] == location[-1]]
+    if near := same_name or difflib.get_close_matches(".".join(location), everywhere, n=1):
+        return _did_you_mean(near[0].split("."), as_variable)
+    return f"known here: {', '.join(known or keys.siblings(['-']))}"
 
 
 def _did_you_mean(location: Sequence[str], as_variable: bool) -> str:

@@ -38,9 +38,7 @@ class Sources(Group):
         default=(),
         description="Project folders or crew folders; ~ and globs such as ~/projects/*/.crew are expanded.",
     )
-    beat_roots: Texts = Field(
-        default=(), description="Folders of beat files; none = the folder that `crewd beat` writes to."
-    )
+    beat_roots: Texts = Field(default=(), description="Folders of beat files; none = beats/ in the state folder.")
     follow_index: bool = Field(
         default=True,
         description="Also watch what the runtimes' own indexes of active runs name, and their per-user folder.",
@@ -49,7 +47,7 @@ class Sources(Group):
         default=60.0, ge=1, le=3600, description="How often the globs and indexes are searched for new folders."
     )
     max_file_bytes: Size = Field(
-        default=16 * 2**20,
+        default=4 * 2**20,
         ge=2**10,
         le=2**30,
         description="A larger file of a run is not read, and counted as too_large.",

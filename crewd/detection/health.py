@@ -1,7 +1,7 @@
 """Local health: when crewd itself is slow, everyone looks late. Then all thresholds stretch (Lifeguard)."""
 
 # arXiv 1707.00788: a detector that knows its own sickness has far fewer false positives.
-PRESSURE_BAD = 40.0  # percent of time in which something stalled; PSI "some avg10"
+PRESSURE_BAD = 70.0  # percent of time in which something stalled; PSI "some avg10"
 LAG_NORMAL = 0.1  # intervals; timers and rounds are never exact
 
 

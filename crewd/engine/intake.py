@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from crewd.engine.book import Book
 from crewd.engine.changes import changes, run_event
 from crewd.engine.figures import Figures
+from crewd.engine.pace import Pace
 from crewd.engine.tidings import Tidings
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter, Happening, Look, ReadResult
@@ -28,9 +29,10 @@ class Intake:
     _met: set[str] = field(default_factory=set)  # roots that have been looked at completely once
 
     def take_in(
-        self, source: Source, look: Look, counted: float, now: Reading, tidings: Tidings, figures: Figures
+        self, source: Source, look: Look, pace: Pace, now: Reading, tidings: Tidings, figures: Figures
     ) -> None:
         """Take in one root's look. Its observed clock runs only if the look was complete."""
+        counted = pace.gap.counted
         if look.complete:
             self.book.advance(source.key, counted)
         for run in look.changed:
@@ -50,7 +52,7 @@ class Intake:
                 tidings.runs[run.run_id] = run
         for run_id in look.vanished:
             self._vanish(run_id, source.key, now, tidings)
-        self._note_unread(source.key, look, counted)
+        self._note_unread(source.key, look, pace)
         self._take_letters(look.letters, now, tidings)
         self._take_happenings(source.runtime, look.happenings, now, tidings, figures)
         for result, count in look.reads.items():
@@ -75,7 +77,7 @@ class Intake:
         tidings.tell(run_event("run.vanished", entry.run, now.wall, {"workers": len(entry.workers)}))
         tidings.vanished.append(run_id)
 
-    def _note_unread(self, root: str, look: Look, counted: float) -> None:
+    def _note_unread(self, root: str, look: Look, pace: Pace) -> None:
         """No information about a run is neither life nor silence: its workers' clocks stand still."""
         unread = self.unread.setdefault(root, set())
         for run_id in unread - look.unread.keys():
@@ -88,10 +90,11 @@ class Intake:
             if entry is None or entry.root != root:
                 continue
             unread.add(run_id)
-            entry.unread, entry.unread_rounds = result, entry.unread_rounds + 1
+            entry.unread = result
+            entry.unread_rounds += 1 if pace.regular or not entry.unread_rounds else 0
             self.touched.add(run_id)
             for worker in entry.workers.values():
-                self.book.stand_still(entry, worker, counted)
+                self.book.stand_still(entry, worker, pace.gap.counted)
 
     def _take_letters(self, letters: tuple[DeadLetter, ...], now: Reading, tidings: Tidings) -> None:
         for letter in letters:

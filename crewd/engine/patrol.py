@@ -120,7 +120,7 @@ class Patrol:
         """LOOK: read what changed, at every root that answers."""
         self.book.read.clear()
         for source, look in await self.lookout.look(now):
-            self.intake.take_in(source, look, self.pace.gap.counted, now, self._tidings, figures)
+            self.intake.take_in(source, look, self.pace, now, self._tidings, figures)
         left = self.book.left
         self._tidings.gone += left
         self.braking.forget(left)

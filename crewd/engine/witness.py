@@ -1,12 +1,12 @@
 """The witness: asks the kernel about the processes that the files name, and notices exits at once."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from crewd.detection.identity import Here, recognise
 from crewd.engine.book import Worker, note_process
+from crewd.host.machine import close_handle
 from crewd.host.processes import ActivitySample, Processes
 from crewd.model.moment import Reading
 from crewd.model.process import Activity, Identity, ProcessSeen, ProcessState
@@ -21,6 +21,7 @@ class Witness:
     processes: Processes
     host: str
     woken: Callable[[], None]
+    handles_refused: int = 0
     _pidfds: dict[Identity, int] = field(default_factory=dict)
 
     def here(self, now: Reading) -> Here:
@@ -68,7 +69,12 @@ class Witness:
     def _follow(self, identity: Identity) -> None:
         if len(self._pidfds) >= PIDFDS_MAX:
             return
-        descriptor = self.processes.pidfd(identity)
+        try:
+            descriptor = self.processes.pidfd(identity)
+        except OSError:
+            # No descriptor is to be had just now: the rounds notice this exit, a little later.
+            self.handles_refused += 1
+            return
         if descriptor is None:
             return
         self._pidfds[identity] = descriptor
@@ -81,7 +87,7 @@ class Witness:
     def _unfollow(self, identity: Identity) -> None:
         descriptor = self._pidfds.pop(identity)
         asyncio.get_running_loop().remove_reader(descriptor)
-        os.close(descriptor)
+        close_handle(descriptor)
 
 
 def _with_activity(seen: ProcessSeen, activity: Activity | None) -> ProcessSeen:

@@ -6,29 +6,31 @@ from pathlib import Path
 from crewd.host.proc_stat import read_proc, read_stat
 
 # One silent worker may cost this much and no more.
-BELOW_MAX = 256
+BELOW_MAX = 128
 THREADS_MAX = 1024
 SCAN_MAX = 65536
-NAMES_MAX = 32
 DESCRIPTORS_MAX = 4096
 TABLE_MAX = 4 << 20  # bytes of one connection table
 ESTABLISHED = b"01"  # TCP_ESTABLISHED
 
 
 def living_below(proc: str, pid: int) -> tuple[str, ...]:
-    """Name the living descendants, nearest first; zombies are gone. At most `NAMES_MAX` names."""
+    """Name the living descendants, nearest first; zombies are gone. Of more than `BELOW_MAX` only those found first."""
     names: list[str] = []
     known = {pid}
     queue = [pid]
     for above in queue:
         for child in _children(proc, above):
-            found = None if child in known or len(known) >= BELOW_MAX else read_stat(proc, child)
-            if found is None or found.letter in "ZX":
+            if child in known:
                 continue
+            if len(known) > BELOW_MAX:
+                return tuple(names)
             known.add(child)
-            queue.append(child)
-            names.append(found.name)
-    return tuple(names[:NAMES_MAX])
+            found = read_stat(proc, child)
+            if found is not None and found.letter not in "ZX":
+                queue.append(child)
+                names.append(found.name)
+    return tuple(names)
 
 
 def established(proc: str, pid: int) -> int | None:

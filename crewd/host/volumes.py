@@ -19,7 +19,11 @@ def is_network(path: str | os.PathLike[str]) -> bool:
 
     Any userspace filesystem (`fuse.*`) counts: it may fetch from anywhere. Only `fuseblk` is a disk for sure.
     """
-    kind = filesystem(path)
+    return is_network_type(filesystem(path))
+
+
+def is_network_type(kind: str) -> bool:
+    """Say the same of a filesystem type by its name."""
     return kind in NETWORK or kind.startswith("fuse.")
 
 

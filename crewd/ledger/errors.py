@@ -11,7 +11,11 @@ class LedgerError(CrewdError):
 
 
 class LedgerFailed(LedgerError):
-    """Nothing of this call is durable. A later commit is tried on a fresh connection; until then: degraded."""
+    """Nothing of this call may be relied upon: the ledger goes on without it, in this process.
+
+    Should the process end before the disk works again, its successor may find the batch whole, or not at all. A later
+    commit is tried on a fresh connection; until one succeeds: degraded.
+    """
 
 
 class BatchRefused(LedgerError):

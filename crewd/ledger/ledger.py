@@ -59,8 +59,8 @@ class Ledger:
         """Make a batch durable and return its events with their numbers.
 
         Batches that wait together share one transaction. A batch without content is answered at once. Cancelling
-        the wait does not recall the batch. Raises LedgerFailed: then nothing of it is durable, and the next commit
-        tries on a fresh connection; how long to wait before is the caller's to say. Raises BatchRefused.
+        the wait does not recall the batch. Raises BatchRefused; LedgerFailed: the state here is as it was before, and
+        the same batch may be committed again. That tries a fresh connection; how long to wait is the caller's to say.
         """
         if batch == _NOTHING:
             return ()

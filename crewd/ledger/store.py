@@ -46,7 +46,7 @@ class Store:
         self.last_seq = seq
 
     def transact(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Do `work` in one transaction: durable once this returns; none of it, once this raises LedgerFailed."""
+        """Do `work` in one transaction. It is durable once this returns, undone once it raises LedgerFailed."""
         try:
             connection = self._connection or self._renew()
             connection.execute("BEGIN IMMEDIATE")

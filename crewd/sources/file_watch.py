@@ -3,8 +3,6 @@
 from crewd.host.files import FileRead, Root, Signature, signature
 from crewd.model.look import ReadResult
 
-SETTLED_FAULTS = frozenset({ReadResult.TORN, ReadResult.INVALID, ReadResult.TOO_LARGE, ReadResult.REFUSED})
-
 
 class FileWatch:
     """What is remembered of one file between looks. `fault` is why it says nothing now; None = it does."""
@@ -18,6 +16,10 @@ class FileWatch:
         self.why = ""
         self._again = False
         self._digest = 0
+
+    def is_same(self) -> bool:
+        """Say, in one system call, that the file is as it was read, and was well then. Raises OSError."""
+        return self.fault is None and not self._again and signature(self.path) == self.seen
 
     def read(self, root: Root, relative: str, limit: int) -> FileRead | None:
         """Read the file if it may differ from last time; None where it does not. Never raises OSError."""

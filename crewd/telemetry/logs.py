@@ -108,6 +108,7 @@ def _console(redactor: Redactor, colors: bool) -> list[Processor]:
     return [
         structlog.processors.format_exc_info,
         _redact(redactor),
+        _harmless,
         structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="ts"),
     ]
 
@@ -117,6 +118,20 @@ def _redact(redactor: Redactor) -> Processor:
         return {key: redactor.value({key: _plain(value)})[key] for key, value in line.items()}
 
     return redact
+
+
+def _harmless(_: Any, __: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Let no name that a stranger chose move the cursor, or begin a line of its own."""
+    own = {"exception", "stack"}  # made here, of several lines
+    return {
+        key: value if key in own or not isinstance(value, str) else _visible(value) for key, value in line.items()
+    }
+
+
+def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _plain(value: Any) -> Any:

@@ -109,7 +109,7 @@ class Tallies:
             for label, value in zip(family.labels, values, strict=True)
         )
         folded = OTHER in key and OTHER not in values
-        if key not in known and len(known) >= self._max_series and not folded:
+        if key not in known and len(known) >= self._max_series:
             key = tuple(
                 OTHER if label in OPEN_LABELS else value for label, value in zip(family.labels, key, strict=True)
             )

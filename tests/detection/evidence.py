@@ -55,13 +55,24 @@ evidences = st.builds(
     unread_rounds=st.integers(min_value=0, max_value=5),
     fresh=st.booleans(),
 )
-verdicts = st.builds(
-    Verdict,
-    level=st.sampled_from(Level),
-    reason=st.sampled_from(Reason),
-    because=st.just("so"),
-    row=st.integers(min_value=1, max_value=12),
-)
+POSSIBLE = [  # what the table can say: level, reason, row
+    (Level.WAITING, Reason.HUMAN, 1),
+    (Level.WAITING, Reason.THROTTLED, 1),
+    (Level.WAITING, Reason.PARKED, 1),
+    (Level.DEAD, Reason.EXITED, 2),
+    (Level.UNREADABLE, Reason.UNREADABLE, 3),
+    (Level.WARN, Reason.STOPPED, 4),
+    (Level.STALE, Reason.STOPPED, 4),
+    (Level.HEALTHY, Reason.LEASED, 5),
+    (Level.HEALTHY, Reason.BEATING, 6),
+    (Level.WARN, Reason.SILENT, 7),
+    (Level.STALE, Reason.SILENT, 8),
+    (Level.STALE, Reason.BUSY, 9),
+    (Level.STALE, Reason.SILENT, 10),
+    (Level.DEAD, Reason.HUNG, 11),
+    (Level.DEAD, Reason.PRESUMED, 12),
+]
+verdicts = st.sampled_from([verdict(*each) for each in POSSIBLE])
 degrees = st.builds(  # verdicts by silence, from healthy to dead
     Verdict, level=st.sampled_from(sorted(RANK)), reason=st.just(Reason.SILENT), because=st.just("so"), row=st.just(8)
 )

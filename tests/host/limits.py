@@ -1,9 +1,19 @@
 """Real limits of the kernel, put on this process for the length of a `with` block."""
 
 import contextlib
+import fcntl
 import os
 import resource
+import struct
 from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# linux/fs.h, on 64-bit machines
+FS_IOC_GETFLAGS = 0x80086601
+FS_IOC_SETFLAGS = 0x40086602
+FS_APPEND_FL = 0x20
 
 
 @contextlib.contextmanager
@@ -41,3 +51,20 @@ def ordinary_user() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+@contextlib.contextmanager
+def append_only(path: Path) -> Iterator[None]:
+    """The file may be appended to and not be cut (chattr +a). Skips the test where that may not be set."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        (before,) = struct.unpack("l", fcntl.ioctl(handle, FS_IOC_GETFLAGS, bytes(8)))
+        fcntl.ioctl(handle, FS_IOC_SETFLAGS, struct.pack("l", before | FS_APPEND_FL))
+    except OSError as error:
+        os.close(handle)
+        pytest.skip(f"chattr +a: {error.strerror}")
+    try:
+        yield
+    finally:
+        fcntl.ioctl(handle, FS_IOC_SETFLAGS, struct.pack("l", before))
+        os.close(handle)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crewd.host.files import AppendFile
-from tests.host.limits import files_no_larger_than
+from tests.host.limits import append_only, files_no_larger_than
 
 
 def opened(path: Path) -> AppendFile:
@@ -86,6 +86,18 @@ def test_a_write_that_the_disk_cuts_short_leaves_no_half_line(tmp_path: Path) ->
         file.append(b"two\n")
         assert file.size == path.stat().st_size
     assert path.read_bytes() == b"one\nshort\ntwo\n"
+
+
+def test_a_half_line_that_could_not_be_cut_at_once_is_cut_before_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with opened(path) as file:
+        file.append(b"one\n")
+        with append_only(path), files_no_larger_than(1000), pytest.raises(OSError, match="too large"):
+            file.append(b"x" * 5000 + b"\n")
+        assert path.stat().st_size == 1000
+        file.append(b"two\n")
+        assert file.size == 8
+    assert path.read_bytes() == b"one\ntwo\n"
 
 
 def test_what_is_no_whole_line_is_not_appended(tmp_path: Path) -> None:

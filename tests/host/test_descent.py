@@ -34,7 +34,7 @@ def test_a_bomb_of_forks_costs_no_more_than_the_caps(tmp_path: Path) -> None:
     for pid in below:
         add(tmp_path, pid, f"bomb-{pid}", 10)
     names = descent.living_below(str(tmp_path), 10)
-    assert names == tuple(f"bomb-{pid}" for pid in below[: descent.NAMES_MAX])
+    assert names == tuple(f"bomb-{pid}" for pid in below[: descent.BELOW_MAX])
 
 
 def test_only_established_connections_of_this_process_are_counted(tmp_path: Path) -> None:

@@ -149,7 +149,10 @@ def test_a_thread_of_the_kernel_is_nobodys_worker(tmp_path: Path) -> None:
 
 def test_a_process_of_another_user_exists_and_keeps_its_secrets(processes: ProcProcesses) -> None:
     with ordinary_user():
-        facts = processes.facts(1, ["PATH"])
+        facts = processes.facts(1)
+        with no_descriptor_left():
+            unreachable = processes.facts(1)
+    assert unreachable is not None and not unreachable.visible
     assert facts is not None
     assert facts.identity.start_ticks >= 0 and facts.letter in "SRD"
     assert (facts.mine, facts.identity.pid_namespace, facts.io_chars) == (False, 0, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crewd.host.files import filesystem, free_bytes, is_network
-from crewd.host.volumes import NETWORK
+from crewd.host.volumes import is_network_type
 
 
 def mounts() -> list[tuple[str, str]]:
@@ -23,7 +23,7 @@ def test_each_mount_of_this_machine_is_told_by_its_type() -> None:
     assert mounts()
     for point, kind in mounts():
         assert filesystem(point) == kind, point
-        assert is_network(point) == (kind in NETWORK or kind.startswith("fuse.")), point
+        assert is_network(point) == is_network_type(kind), point
 
 
 def test_proc_is_no_network_and_tells_its_name() -> None:
@@ -40,9 +40,14 @@ def test_a_link_is_judged_by_where_it_leads(tmp_path: Path) -> None:
     assert filesystem(tmp_path / "link" / "self") == "proc"
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "smb3", "9p", "fuse.sshfs"])
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "fuse", "fuse.sshfs", "ceph"])
 def test_what_other_machines_write_to_counts_as_network(kind: str) -> None:
-    assert kind in NETWORK or kind.startswith("fuse.")
+    assert is_network_type(kind)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuseblk", "ecryptfs", ""])
+def test_what_this_machine_alone_writes_to_does_not(kind: str) -> None:
+    assert not is_network_type(kind)
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:

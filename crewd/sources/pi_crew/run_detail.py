@@ -14,7 +14,7 @@ from crewd.sources.pi_crew.layout import AGENTS, ASYNC_PID, EVENTS, HEARTBEAT, L
 from crewd.sources.pi_crew.letters import Letters
 from crewd.sources.pi_crew.manifest import Manifest, make_run
 from crewd.sources.pi_crew.runner import Side, async_pid_of, heartbeat_of, owners_of, runner_claim
-from crewd.sources.pi_crew.tasks import RECORD, Context, Rejected, entries_of, read_tasks
+from crewd.sources.pi_crew.tasks import FILES, RECORD, Context, Rejected, entries_of, read_tasks
 from crewd.sources.pi_crew.where import Where
 from crewd.sources.tally import Tally
 
@@ -27,6 +27,7 @@ class RunDetail:
 
     __slots__ = (
         "_agents",
+        "_events_path",
         "_letters",
         "_log",
         "_manifest",
@@ -49,6 +50,7 @@ class RunDetail:
         self._where = where
         self._tasks_file = tasks
         self._log = log
+        self._events_path = f"{where.folder}/{EVENTS}"
         self._letters = letters
         self._manifest = Manifest(ReadResult.MISSING)
         self._side = Side()
@@ -58,6 +60,15 @@ class RunDetail:
         self._paths: dict[str, tuple[str, ...]] = {}  # task id -> its activity files
         self._agents = False  # the folder of the workers' own files is there
         self._read_before = before is not None
+
+    def is_quiet(self, turn: int) -> bool:
+        """Say, in as few system calls as can be, that nothing moved since the last look. Raises OSError."""
+        return (
+            turn % self._where.options.side_files_every != 0
+            and self._tasks_file.is_same()
+            and self._log.is_settled(signature(self._events_path))
+            and not (self._agents and self._is_active())
+        )
 
     @property
     def fault(self) -> ReadResult | None:
@@ -163,6 +174,12 @@ class RunDetail:
                 moved = True
         return moved
 
+    def _is_active(self) -> bool:
+        """Say whether the activity files of a task at work moved."""
+        return any(
+            task.token and task.token[FILES] != self._activity(task_id) for task_id, task in self._tasks.items()
+        )
+
     def _activity(self, task_id: str) -> tuple[Signature | None, ...]:
         if not self._agents:
             return ()
@@ -173,8 +190,7 @@ class RunDetail:
         return tuple(map(_signature, paths))
 
     def _read_events(self, tally: Tally) -> bool:
-        path = f"{self._where.folder}/{EVENTS}"
-        seen = _signature(path)
+        seen = _signature(self._events_path)
         if self._log.is_settled(seen) or seen is None:
             return False
         if not self._read_before:
@@ -183,7 +199,7 @@ class RunDetail:
             if self._manifest.status in RUN_ENDED:
                 self._log.skip_to_end(seen)
             return False
-        news = self._log.read(self._where.root, self._where.relative, path, seen, self._run_id)
+        news = self._log.read(self._where.root, self._where.relative, self._events_path, seen, self._run_id)
         tally.add_happenings(news.happenings, news.dropped)
         if news.result is not ReadResult.OK:
             tally.reads[news.result] += 1

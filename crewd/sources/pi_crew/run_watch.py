@@ -70,6 +70,9 @@ class RunWatch:
     def look(self, tally: Tally, now: Reading, turn: int) -> bool:
         """Look at every file that may have changed. False: the folder is gone."""
         detail = self._detail
+        if detail is not None and self._calm == 0 and detail.is_quiet(turn + self._slot) and self._manifest.is_same():
+            tally.unchanged += 1
+            return True
         if detail is None:
             detail = self._detail = RunDetail(
                 self.run_id, self.where, self._tasks, self._log, self._letters, self.run
@@ -86,7 +89,8 @@ class RunWatch:
             if moved:
                 self._take(detail.compose(), tally)
         fault = self._manifest.fault or detail.fault
-        self._note_fault(fault, detail.why if self._manifest.fault is None else "", tally)
+        if fault is not None or self._bad_looks:
+            self._note_fault(fault, detail, tally)
         if (len(tally.reads), sum(tally.reads.values())) == counted:
             tally.unchanged += 1
         self._settle(moved, fault)
@@ -128,11 +132,10 @@ class RunWatch:
         self.run = run
         tally.changed.append(run)
 
-    def _note_fault(self, fault: ReadResult | None, why_tasks: str, tally: Tally) -> None:
+    def _note_fault(self, fault: ReadResult | None, detail: RunDetail, tally: Tally) -> None:
         if fault is None:
-            if self._bad_looks:
-                self._bad_looks = 0
-                tally.settle(self.where.folder, "read")
+            self._bad_looks = 0
+            tally.settle(self.where.folder, "read")
             return
         tally.reads[fault] += 1
         if self.run is None and fault is ReadResult.MISSING:
@@ -140,7 +143,7 @@ class RunWatch:
         tally.unread[self.run_id] = fault
         self._bad_looks += 1
         if fault not in (ReadResult.TORN, ReadResult.MISSING) or self._bad_looks == TORN_LOOKS:
-            name, why = (MANIFEST, self._manifest.why) if self._manifest.fault is not None else (TASKS, why_tasks)
+            name, why = (MANIFEST, self._manifest.why) if self._manifest.fault is not None else (TASKS, detail.why)
             tally.complain(self.where.folder, "read", f"{name} is {fault}: {why}; what was known of the run stands")
 
     def _settle(self, moved: bool, fault: ReadResult | None) -> None:

@@ -54,7 +54,7 @@ class DayFile:
         They go to that day's file, or to the present one where that day's file has been left already.
         """
         day = self._choose(day_of(wall), day_of(now + SECONDS_A_DAY))
-        if self._file is None or day != self.day or self._file.is_displaced:
+        if self._file is None or day != self.day or self._file.is_displaced():
             self._switch(day)
         assert self._file is not None
         self._file.append(data)

@@ -1,0 +1,75 @@
+"""Rounds over 1,000 and 10,000 runs of which one in a hundred changed, against the bare stat calls of their files."""
+
+import time
+from functools import partial
+
+from bench import baseline
+from bench.crews import crew_of, touch
+from bench.result import Result, main
+from bench.rounds import INTERVAL, Watched
+from bench.timing import interleaved, milliseconds
+
+SIZES = (1_000, 10_000)
+TASKS, EVENTS = 3, 10  # nothing reads an unchanged log: its length does not matter
+LIVE_FILES = ("manifest.json", "tasks.json", "events.jsonl")
+ENDED_FILES = ("manifest.json",)
+CPU_MAX = 0.100  # seconds a round
+RATIO_MAX = 2.0
+CORE_MAX = 0.02  # of one core at an interval of 5 s
+WARM_UP = 14  # rounds, until nothing is fresh any more and every rarer check was made
+
+
+def compare() -> list[Result]:
+    """Compare with all runs at work, and with the mixture of a genuine folder: one in twenty at work."""
+    results = []
+    for runs in SIZES:
+        results += _compare(runs, ended=0, what=f"{runs:,} running runs, 1 % changed")
+    results += _compare(SIZES[-1], ended=SIZES[-1] * 19 // 20, what=f"{SIZES[-1]:,} runs, 5 % of them running, 1 % changed")
+    return results
+
+
+def _compare(runs: int, ended: int, what: str) -> list[Result]:
+    with crew_of(runs, TASKS, EVENTS, ended) as (project, folders):
+        paths = baseline.stat_paths(folders[:ended], ENDED_FILES) + baseline.stat_paths(folders[ended:], LIVE_FILES)
+        watched = Watched(str(project))
+        for _ in range(WARM_UP):
+            watched.round()
+        live = folders[ended:]
+        changing = [live[(number * 97) % len(live)] for number in range(max(1, runs // 100))]
+        found = interleaved(
+            7,
+            time.process_time,
+            before=partial(_nothing_then_touch, changing),
+            round=watched.round,
+            stat=lambda: baseline.stat_all(paths),
+            look_before=partial(_nothing_then_touch, changing),
+            look=lambda: watched.look(),
+        )
+        watched.close()
+    cpu, stat = found["round"], found["stat"]
+    against = f"{len(paths):,} bare stat calls: {milliseconds(stat)} CPU"
+    core = cpu / INTERVAL
+    return [
+        Result(
+            f"round, {what}", f"{milliseconds(cpu)} CPU", against, cpu / stat,
+            f"<= {milliseconds(CPU_MAX)} CPU and <= {RATIO_MAX:g}x", cpu <= CPU_MAX and cpu / stat <= RATIO_MAX,
+        ),
+        Result(f"of that, looking: {what}", f"{milliseconds(found['look'])} CPU", against, found["look"] / stat, "", None),
+        Result(
+            f"share of a core at {INTERVAL:g} s: {what}", f"{core:.1%}", "", None,
+            f"<= {CORE_MAX:.0%}", core <= CORE_MAX, "computed from the CPU time of one round",
+        ),
+    ]  # fmt: skip
+
+
+_marks = iter(range(10**9))
+
+
+def _nothing_then_touch(folders: list[object]) -> None:
+    mark = next(_marks)
+    for folder in folders:
+        touch(folder, mark)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(compare, __doc__)

@@ -1,0 +1,400 @@
+"""Metrics, read back through the text that Prometheus would read."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from crewd.model.event import trace_id
+from crewd.model.look import ReadResult
+from crewd.model.run import RunStatus, Waiting
+from crewd.model.snapshot import EMPTY, Health, Snapshot
+from crewd.model.verdict import Level, Reason, Wedge
+from crewd.telemetry.families import FAMILIES, Kind
+from crewd.telemetry.figures import SinkFigures
+from crewd.telemetry.metrics import Metrics
+from crewd.telemetry.tallies import MetricsOptions
+from tests.telemetry.pictures import NOW, event, report, snapshot, view, worker
+
+
+class Ledger:
+    """Figures of a ledger."""
+
+    commits = 7
+    failures = 1
+    bytes = 4096
+    duration_buckets = ((0.001, 2), (0.01, 7))
+    duration_sum = 0.02
+
+
+class World:
+    """Metrics over a picture that can be exchanged."""
+
+    def __init__(self, **options: Any) -> None:
+        self.picture: Snapshot = EMPTY
+        self.metrics = Metrics(CollectorRegistry(), lambda: self.picture, MetricsOptions(**options))
+
+    def see(self, picture: Snapshot, **changes: Any) -> None:
+        self.picture = picture
+        self.metrics.on_round(report(**changes), picture)
+
+    def samples(self) -> dict[str, float]:
+        """Everything exported, as `name{label="value"}` -> value."""
+        text = generate_latest(self.metrics.registry).decode()
+        found: dict[str, float] = {}
+        for family in parse_text(text):
+            for sample in family.samples:
+                labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+                found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+        return found
+
+
+def full() -> World:
+    """A world in which every family has a series."""
+    world = World(per_worker=True)
+    people = view("r2", "blue", worker("t9", Level.WAITING, reason=Reason.HUMAN, waiting_since=NOW - 300))
+    stuck = worker("t2", Level.STALE, reason=Reason.SILENT, wedge=Wedge.TOOL_RUNNING)
+    world.see(
+        snapshot(
+            view("r1", "blue", worker("t1"), stuck),
+            people,
+            dead_letters={"blue": (2, NOW - 500)},
+            verdicts_open={("pi_crew", "hung"): 1},
+            thresholds={"default": {"warn": 30.0, "dead": 300.0}},
+        ),
+        reads={ReadResult.OK: 3},
+        heartbeats={"pi_crew": 2},
+        heartbeat_intervals=(("pi_crew", 4.0),),
+    )
+    world.metrics.on_events(
+        [
+            event("run.completed", 1, task_id="", data={"duration_seconds": 61.0}),
+            event("task.completed", 2, data={"task_type": "explore", "duration_seconds": 3.0}),
+            event("usage.recorded", 3, data={"model": "m", "input": 10, "output": 5, "cost_usd": 0.25}),
+            event("worker.level_changed", 4, data={"from_level": "warn", "to_level": "stale"}),
+            event("verdict.opened", 5, data={"reason": "hung", "latency_seconds": 2.0}),
+            event("task.retry_scheduled", 6, data={"attempt": 1, "delayMs": 1500}),
+            event("deadletter.added", 7, data={"reason": "max-retries"}),
+        ]
+    )
+    world.metrics.http_observed("/metrics", "GET", 200, 0.01)
+    world.metrics.loop_lag_observed(0.001)
+    world.metrics.reload_result(True, NOW)
+    world.metrics.watch_ledger(Ledger)
+    world.metrics.watch_sinks(
+        lambda: [SinkFigures("events", 5, 700, {"no_space": 1}, 0, NOW, NOW), SinkFigures("metrics")]
+    )
+    return world
+
+
+def test_every_family_of_the_table_is_exported_and_no_other() -> None:
+    text = openmetrics(full().metrics.registry).decode()
+    exported = {
+        (family.name + "_total" if family.type == "counter" else family.name): family
+        for family in parse_openmetrics(text)
+    }
+    assert set(exported) == {family.name for family in FAMILIES}
+    for family in FAMILIES:
+        told = exported[family.name]
+        assert told.type == family.kind.value and told.documentation == family.help
+        assert told.samples, family.name
+        for sample in told.samples:
+            assert set(sample.labels) - {"le"} == set(family.labels), family.name
+
+
+def test_the_library_counts_no_created_times_and_its_global_switch_is_left_alone() -> None:
+    assert "_created" not in generate_latest(full().metrics.registry).decode()
+    registry = CollectorRegistry()
+    Counter("someone_elses", "of the host that embeds crewd", registry=registry).inc()
+    assert "someone_elses_created" in generate_latest(registry).decode()
+
+
+def test_names_keep_the_rules_that_promtool_does_not_know() -> None:
+    for family in FAMILIES:
+        name = family.name
+        assert family.help.endswith(".") or name.startswith("python_gc"), name
+        assert not name.endswith(("_age_seconds", "_percent", "_ms", "_milliseconds", "_created")), name
+        assert (family.kind is Kind.COUNTER) == name.endswith("_total"), name
+        assert ("timestamp" in name) == name.endswith("_timestamp_seconds"), name
+        if name.endswith("_info"):
+            assert family.kind is Kind.GAUGE
+        if family.kind is Kind.HISTOGRAM:
+            assert name.endswith(("_seconds", "_attempts")) and family.buckets == tuple(sorted(family.buckets))
+        assert not set(family.labels) & {"pid", "path", "error", "goal"}, name
+        if family.name != "crew_worker_last_progress_timestamp_seconds":
+            assert not set(family.labels) & {"run", "task", "run_id", "task_id"}, name
+        for label in family.labels:
+            assert label not in name.removesuffix("_total").split("_")[1:], (name, label)
+
+
+def test_promtool_finds_nothing_to_complain_of() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on PATH: install Debian's package prometheus to check the exposition with it")
+    text = generate_latest(full().metrics.registry)
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=60)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_the_series_of_a_runtime_exist_at_zero_before_anything_happens() -> None:
+    samples = World().samples()
+    for series in (
+        'crew_verdicts_total{outcome="false",reason="hung",runtime="pi_crew"}',
+        'crew_worker_level_changes_total{from_level="stale",runtime="beat",to_level="dead"}',
+        'crew_detection_latency_seconds_count{reason="exited",runtime="pi_crew"}',
+        'crewd_manifest_reads_total{result="torn"}',
+        'crewd_metric_series_dropped_total{metric="crew_runs_finished_total"}',
+        'crewd_invariant_violations_total{id="I8"}',
+    ):
+        assert samples[series] == 0, series
+
+
+def test_the_series_of_a_crew_exist_at_zero_from_its_first_round() -> None:
+    world = World()
+    world.see(snapshot(view("r1", "blue", worker())))
+    samples = world.samples()
+    for series in (
+        'crew_dead_letters_total{crew="blue",reason="max-retries",runtime="pi_crew"}',
+        'crew_runs_finished_total{crew="blue",runtime="pi_crew",status="failed"}',
+        'crew_tasks_finished_total{crew="blue",outcome="timed_out",runtime="pi_crew",task_type="explore"}',
+        'crew_retries_total{crew="blue",error_class="unknown"}',
+        'crew_run_duration_seconds_count{crew="blue",runtime="pi_crew"}',
+    ):
+        assert samples[series] == 0, series
+
+
+def test_events_are_counted_once_each() -> None:
+    samples = full().samples()
+    for series, value in {
+        'crew_runs_finished_total{crew="blue",runtime="pi_crew",status="completed"}': 1,
+        'crew_run_duration_seconds_sum{crew="blue",runtime="pi_crew"}': 61,
+        'crew_tasks_finished_total{crew="blue",outcome="completed",runtime="pi_crew",task_type="explore"}': 1,
+        'crew_tokens_total{direction="input",model="m",runtime="pi_crew"}': 10,
+        'crew_tokens_total{direction="cache_read",model="m",runtime="pi_crew"}': 0,
+        'crew_cost_usd_total{model="m",runtime="pi_crew"}': 0.25,
+        'crew_worker_level_changes_total{from_level="warn",runtime="pi_crew",to_level="stale"}': 1,
+        'crew_verdicts_total{outcome="open",reason="hung",runtime="pi_crew"}': 1,
+        'crew_detection_latency_seconds_sum{reason="hung",runtime="pi_crew"}': 2,
+        'crew_retries_total{crew="blue",error_class="unknown"}': 1,
+        'crew_retry_delay_seconds_sum{crew="blue"}': 1.5,
+        'crew_dead_letters_total{crew="blue",reason="max-retries",runtime="pi_crew"}': 1,
+        'crew_heartbeats_total{runtime="pi_crew"}': 2,
+        'crewd_manifest_reads_total{result="ok"}': 3,
+    }.items():
+        assert samples[series] == value, series
+
+
+def test_state_is_read_from_the_snapshot_of_the_moment() -> None:
+    world = full()
+    samples = world.samples()
+    for series, value in {
+        'crew_runs{crew="blue",runtime="pi_crew",status="running"}': 2,
+        'crew_runs{crew="blue",runtime="pi_crew",status="failed"}': 0,
+        'crew_tasks{crew="blue",runtime="pi_crew",status="running"}': 3,
+        'crew_workers{crew="blue",level="stale",runtime="pi_crew"}': 1,
+        'crew_workers{crew="blue",level="dead",runtime="pi_crew"}': 0,
+        'crew_wedges{runtime="pi_crew",wedge="tool_running"}': 1,
+        'crew_waiting_human{crew="blue"}': 1,
+        'crew_waiting_human_oldest_timestamp_seconds{crew="blue"}': NOW - 300,
+        'crew_oldest_progress_timestamp_seconds{crew="blue",runtime="pi_crew"}': NOW - 10,
+        'crew_dead_letters_open{crew="blue"}': 2,
+        'crew_dead_letters_oldest_timestamp_seconds{crew="blue"}': NOW - 500,
+        'crew_verdicts_open{reason="hung",runtime="pi_crew"}': 1,
+        'crew_heartbeat_threshold_seconds{level="dead",runtime="default"}': 300,
+        'crewd_runs_watched{runtime="pi_crew"}': 2,
+        "crewd_ready": 1,
+        'crewd_ledger_commit_duration_seconds_bucket{le="+Inf"}': 7,
+        'crewd_sink_errors_total{reason="no_space",sink="events"}': 1,
+        'crewd_loop_last_success_timestamp_seconds{loop="retention"}': NOW,
+    }.items():
+        assert samples[series] == value, series
+    world.picture = snapshot(view("r3", "red", status=RunStatus.FAILED))
+    assert not any("r1" in series or 'crew_runs{crew="blue"' in series for series in world.samples())
+
+
+def test_what_is_unknown_is_absent_and_not_zero() -> None:
+    world = World()
+    world.see(snapshot(view("r1", "blue")))
+    world.metrics.on_events([event("usage.recorded", 1, data={"model": "m", "input": 1})])
+    names = {series.partition("{")[0] for series in world.samples()}
+    assert not names & {
+        "crew_cost_usd_total",
+        "crew_oldest_progress_timestamp_seconds",
+        "crew_waiting_human_oldest_timestamp_seconds",
+        "crew_dead_letters_oldest_timestamp_seconds",
+        "crewd_sink_last_write_timestamp_seconds",
+        "crewd_ledger_commits_total",
+        "crewd_config_last_reload_success_timestamp_seconds",
+    }
+
+
+def test_a_wait_that_the_run_declares_counts_once() -> None:
+    world = World()
+    world.see(snapshot(view("r1", "blue", waiting=Waiting("human", NOW - 9))))
+    samples = world.samples()
+    assert samples['crew_waiting_human{crew="blue"}'] == 1
+    assert samples['crew_waiting_human_oldest_timestamp_seconds{crew="blue"}'] == NOW - 9
+
+
+def test_the_dead_and_the_waiting_do_not_hide_the_silence_of_the_living() -> None:
+    world = World()
+    dead = worker("t1", Level.DEAD, progress_at=NOW - 5000)
+    waits = worker("t2", Level.WAITING, reason=Reason.HUMAN, progress_at=NOW - 4000)
+    fresh = worker("t3", progress_at=None, first_seen_at=NOW - 7)
+    world.see(snapshot(view("r1", "blue", dead, waits, fresh)))
+    assert world.samples()['crew_oldest_progress_timestamp_seconds{crew="blue",runtime="pi_crew"}'] == NOW - 7
+
+
+def test_more_crews_than_the_cap_are_told_as_other_and_counted() -> None:
+    world = World(max_crews=2)
+    world.see(snapshot(*(view(f"r{number}", f"crew{number}") for number in range(5))))
+    world.metrics.on_events([event("run.failed", 1, task_id="", crew="crew4")])
+    samples = world.samples()
+    assert samples['crew_runs{crew="other",runtime="pi_crew",status="running"}'] == 3
+    assert samples['crew_runs_finished_total{crew="other",runtime="pi_crew",status="failed"}'] == 1
+    assert samples['crewd_metric_series_dropped_total{metric="crew_runs_finished_total"}'] == 1
+    assert samples['crewd_metric_series_dropped_total{metric="crew_runs"}'] == 3
+    crews = {series.partition('crew="')[2].partition('"')[0] for series in samples if 'crew="' in series}
+    assert crews <= {"crew0", "crew1", "other", "unknown"}
+
+
+def test_a_flood_of_names_cannot_make_series_without_end() -> None:
+    world = World(max_crews=50, max_task_types=50, max_series=200)
+    for number in range(3000):
+        data = {"task_type": f"type{number % 60}"}
+        world.metrics.on_events([event("task.failed", number + 1, crew=f"crew{number % 70}", data=data)])
+    samples = [series for series in world.samples() if series.startswith("crew_tasks_finished_total{")]
+    assert len(samples) <= 201
+    assert sum(world.samples()[series] for series in samples) == 3000
+
+
+def test_the_series_of_a_crew_that_is_long_gone_are_forgotten_and_make_room() -> None:
+    world = World(max_crews=1, crew_grace_rounds=3)
+    world.see(snapshot(view("r1", "blue")))
+    for _ in range(3):
+        assert any('crew="blue"' in series for series in world.samples())
+        world.see(snapshot(view("r2", "red")))
+    world.see(snapshot(view("r2", "red", goal="changed")))
+    samples = world.samples()
+    assert not any('crew="blue"' in series for series in samples)
+    assert samples['crew_runs{crew="red",runtime="pi_crew",status="running"}'] == 1
+
+
+@pytest.mark.parametrize("crew", ['a"b\\c\nd', "\x00\x1b[31m", "\ud800", "x" * 500, "", "é\u202e"])
+def test_no_name_in_a_file_can_break_the_text(crew: str) -> None:
+    world = World()
+    world.see(snapshot(view("r1", crew, worker()), dead_letters={crew: (1, None)}))
+    world.metrics.on_events([event("deadletter.added", 1, crew=crew, data={"reason": 'x"} 1\n'})])
+    list(parse_openmetrics(openmetrics(world.metrics.registry).decode()))
+    assert any(series.startswith("crew_dead_letters_total") and world.samples()[series] for series in world.samples())
+
+
+@pytest.mark.parametrize("value", ["***", None, True, -1, float("nan"), float("inf"), 10**400, [1], {}])
+def test_what_a_runtime_wrote_where_a_number_belongs_counts_as_nothing(value: Any) -> None:
+    world = World()
+    keys = (
+        "input",
+        "output",
+        "cache_read",
+        "cache_write",
+        "cost_usd",
+        "duration_seconds",
+        "latency_seconds",
+        "delayMs",
+    )
+    data = {"reason": "hung", **dict.fromkeys(keys, value)}
+    types = ("usage.recorded", "task.completed", "run.completed", "verdict.opened", "task.retry_scheduled")
+    world.metrics.on_events([event(type, seq, data=data) for seq, type in enumerate(types, 1)])
+    samples = world.samples()
+    assert samples['crew_tokens_total{direction="input",model="unknown",runtime="pi_crew"}'] == 0
+    assert not any(series.startswith("crew_cost_usd_total") for series in samples)
+    assert samples['crew_runs_finished_total{crew="blue",runtime="pi_crew",status="completed"}'] == 1
+    assert samples['crew_detection_latency_seconds_count{reason="hung",runtime="pi_crew"}'] == 0
+    assert not any(series.startswith("crew_run_duration_seconds_count") for series in samples)
+
+
+def test_levels_that_do_not_exist_become_no_label() -> None:
+    world = World()
+    world.metrics.on_events([event("worker.level_changed", 1, data={"from_level": "evil", "to_level": "dead"})])
+    assert not any("evil" in series for series in world.samples())
+
+
+def test_an_event_told_twice_is_a_broken_promise() -> None:
+    world = World()
+    world.metrics.on_events([event("task.started", 1), event("task.started", 2)])
+    assert world.samples()['crewd_invariant_violations_total{id="I8"}'] == 0
+    world.metrics.on_events([event("task.started", 2)])
+    assert world.samples()['crewd_invariant_violations_total{id="I8"}'] == 1
+
+
+def test_a_duration_leads_to_its_trace() -> None:
+    text = openmetrics(full().metrics.registry).decode()
+    wanted = trace_id("r1")
+    for name in ("crew_run_duration_seconds", "crew_detection_latency_seconds"):
+        lines = [line for line in text.splitlines() if line.startswith(f"{name}_bucket") and "trace_id" in line]
+        assert lines and all(f'trace_id="{wanted}"' in line for line in lines), name
+
+
+def test_a_part_that_fails_costs_its_own_families_only() -> None:
+    world = full()
+
+    def broken() -> Ledger:
+        raise OSError("the ledger is gone")
+
+    world.metrics.watch_ledger(broken)
+    assert "crewd_ledger_commits_total" not in world.samples()
+    samples = world.samples()
+    assert samples['crewd_metric_collect_errors_total{part="ledger"}'] >= 1
+    assert samples["crewd_ready"] == 1
+
+
+def test_a_part_that_is_degraded_is_named_and_crewd_is_not_ready() -> None:
+    world = World()
+    world.see(snapshot(health=Health(round_number=1, parts={"ledger": True}, degraded={"ledger": "disk is full"})))
+    samples = world.samples()
+    assert samples['crewd_degraded{reason="ledger"}'] == 1 and samples["crewd_ready"] == 0
+
+
+def test_an_unchanged_run_is_not_counted_again_and_a_changed_one_is() -> None:
+    world = World()
+    first = view("r1", "blue", worker())
+    world.see(snapshot(first))
+    assert world.samples()['crew_tasks{crew="blue",runtime="pi_crew",status="running"}'] == 1
+    world.see(snapshot(view("r1", "blue", worker("t1"), worker("t2"))))
+    assert world.samples()['crew_tasks{crew="blue",runtime="pi_crew",status="running"}'] == 2
+    world.see(snapshot())
+    assert not any(series.startswith("crew_tasks{") for series in world.samples())
+
+
+def test_series_of_workers_come_only_when_asked_for_and_are_capped() -> None:
+    picture = snapshot(view("r1", "blue", *(worker(f"t{number}") for number in range(5))))
+    plain, detailed = World(), World(per_worker=True, per_worker_max=3)
+    plain.see(picture)
+    detailed.see(picture)
+    name = "crew_worker_last_progress_timestamp_seconds"
+    assert not any(series.startswith(name) for series in plain.samples())
+    assert sum(series.startswith(name) for series in detailed.samples()) == 3
+    assert detailed.samples()[f'crewd_metric_series_dropped_total{{metric="{name}"}}'] == 2
+
+
+def test_options_out_of_bounds_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"metrics\.max_crews is 0"):
+        MetricsOptions(max_crews=0)
+
+
+def test_the_reference_page_tells_every_family_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
+    rows = {line.split("|")[1].strip().strip("`"): line for line in page.splitlines() if line.startswith("| `c")}
+    rows |= {line.split("|")[1].strip().strip("`"): line for line in page.splitlines() if line.startswith("| `p")}
+    assert set(rows) == {family.name for family in FAMILIES}
+    for family in FAMILIES:
+        assert family.kind.value in rows[family.name] and family.help in rows[family.name], family.name
+        for label in (*family.labels, *family.dotted):
+            assert label in rows[family.name], (family.name, label)
