@@ -198,7 +198,12 @@ def _refusal(status: int, message: str, url: str) -> CrewdError:
 def _message(body: bytes) -> str:
     try:
         error = json.loads(body)["error"]
-        details = [str(detail["message"]) for detail in error.get("details", ()) if detail.get("message")]
-        return "; ".join([str(error["message"]), *details])
+        details = []
+        for detail in error.get("details", ()):
+            where = str(detail.get("path", ""))
+            # A part of the path is what the person typed as an argument, and stands in the message itself.
+            prefix = "" if not where or where.startswith("path.") else f"{where} "
+            details.append(f"{prefix}{detail['message']}")
+        return clean("; ".join([str(error["message"]), *details]))
     except (ValueError, TypeError, KeyError, AttributeError):
         return ""

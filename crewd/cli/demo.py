@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,19 +82,20 @@ async def _watch_a_play(folder: Path, loaded: "Loaded", script: "Script", length
     loop = asyncio.get_running_loop()
     screen = _screen(no_color)
 
-    def ready(url: str) -> None:
-        screen.say(_where_to_look(folder, url))
+    def ready(running: daemon.Daemon) -> None:
+        # There is nothing to load again: a terminal that is closed ends the demo.
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
+        screen.say(_where_to_look(folder, running.url))
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
     timer = loop.call_later(length, stop.set)
     play = asyncio.create_task(_play(folder, clock, script, screen), name="play")
     # A play that fails is the end of the demo; what it raised is raised below.
     play.add_done_callback(lambda _: stop.set())
     try:
-        code = await daemon.serve(
-            loaded, _environment(folder), clock=clock, listeners=(screen,), stop=stop, on_ready=ready
-        )
+        with (folder / "crewd.log").open("w") as log, redirect_stderr(log):
+            code = await daemon.serve(
+                loaded, _environment(folder), clock=clock, listeners=(screen,), on_ready=ready, stop=stop
+            )
     finally:
         timer.cancel()
         play.cancel()
@@ -102,7 +103,7 @@ async def _watch_a_play(folder: Path, loaded: "Loaded", script: "Script", length
         screen.close()
     if not play.cancelled():
         play.result()
-    return code or 0
+    return code
 
 
 async def _play(
@@ -127,7 +128,7 @@ def _settings(folder: Path, port: int, fast: bool) -> "Loaded":
         "sources.follow_index": False,
         "ledger.folder": str(folder / "state"),
         "http.port": port,
-        "log.level": "error",
+        "log.format": "json",
     }
     return load(None, _environment(folder), values | (SHORT if fast else {}))
 
@@ -139,7 +140,7 @@ def _environment(folder: Path) -> dict[str, str]:
 def _where_to_look(folder: Path, url: str) -> list[str]:
     return [
         f"metrics   {url}/metrics",
-        f"crew      {folder}/project/.crew",
+        f"crew      {folder}/project/.crew     (log of crewd: {folder}/crewd.log)",
         f"ask       crewd status --state-dir {folder}/state     (also: events -f, show RUN, explain RUN TASK)",
         "end       ^C",
     ]

@@ -15,7 +15,6 @@ from crewd.model.snapshot import EMPTY, RunView, Snapshot, WorkerView
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.live import Live
 
 EVENTS_SHOWN = 10
 QUIET = frozenset({"task.queued", "task.progressed", "usage.recorded", "incident.opened", "incident.resolved"})
@@ -115,20 +114,28 @@ def picture(snapshot: Snapshot) -> list[Line]:
 def event_line(event: Event) -> Line:
     """Tell one event in one line."""
     data = event.data
-    subject = "/".join(part for part in (event.run_id, event.task_id) if part) or "crewd"
-    line: Line = [(f"{_time(event.at)} ", "faint"), (f"{event.type:<22} ", "head"), (f"{subject} ", "")]
+    subject = "/".join(part for part in (short(event.run_id), event.task_id) if part) or "crewd"
+    line: Line = [(f"{_time(event.at)} ", "faint"), (f"{event.type:<21} ", "head"), (f"{subject:<17} ", "")]
     if event.type == "worker.level_changed":
         level = str(data.get("to_level", ""))
         line += [(f"{data.get('from_level')} -> ", "faint"), (level, level if level in COLOURS else "")]
-        line.append((f" ({data.get('reason')}): {data.get('because')}", ""))
+        line.append((f" ({data.get('reason')}): {data.get('because')}", "faint"))
         return line
-    line.append((": ".join(str(data[name]) for name in SAID if data.get(name)), ""))
+    said = [str(data[name]) for name in SAID if data.get(name)]
+    if isinstance(seconds := data.get("seconds"), int | float):
+        said.append(f"{seconds:.0f} s")
+    line.append((": ".join(said), ""))
     return line
+
+
+def short(run_id: str) -> str:
+    """Name a run by the end of its id: enough among three."""
+    return run_id[-6:]
 
 
 def direction_line(words: str, wall: float) -> Line:
     """Tell what the play does."""
-    return [(f"{_time(wall)} ", "faint"), (f"{'the play':<22} ", "waiting"), (words, "")]
+    return [(f"{_time(wall)} ", "faint"), (f"{'the play':<21} ", "waiting"), (words, "")]
 
 
 def _run_lines(view: RunView, snapshot: Snapshot) -> list[Line]:
@@ -145,7 +152,7 @@ def _run_lines(view: RunView, snapshot: Snapshot) -> list[Line]:
 def _worker_row(view: RunView, worker: WorkerView, snapshot: Snapshot) -> Line:
     standing = worker.standing
     level = standing.level.value
-    because = standing.because if level in BAD else worker.verdict.because
+    because = standing.because if level in BAD else ""
     held = f"  [{standing.held_by}]" if standing.held_by and standing.held_by != "hysteresis" else ""
     wedge = standing.wedge.value if standing.wedge is not None else ""
     return [

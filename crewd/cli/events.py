@@ -1,5 +1,6 @@
 """`crewd events`: what happened, and what happens."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,11 +96,11 @@ class _Tail:
         answer = ask(self.place, online, lambda reader: self._recorded(reader, limit))
         self._say(answer.notice.partition("; showing")[0], "; going on with the ledger" if answer.notice else "")
         records: list[dict[str, Any]] = answer.body["events"]
-        for record in records:
-            if self.as_json:
+        if self.as_json:
+            for record in records:
                 print_json(record, line=True)
-            else:
-                print_lines([_line(record)])
+        else:
+            print_lines(map(_line, records))
         self.after = answer.body["next_after"]
         self.more = len(records) == limit
         return len(records)
@@ -150,6 +151,7 @@ def _style(record: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    text = value if isinstance(value, str) else str(value)
-    text = clean(text, VALUE_MAX)
-    return f'"{text}"' if " " in text else text
+    if isinstance(value, str):
+        text = clean(value, VALUE_MAX)
+        return f'"{text}"' if " " in text or not text else text
+    return clean(json.dumps(value, ensure_ascii=False, separators=(",", ":")), VALUE_MAX)

@@ -40,7 +40,11 @@ def _lines(task: dict[str, Any]) -> Iterator[Line]:
     found = task["explain"]
     yield [(clean(f"{task['run_id']} / {task['task_id']}"), "head"), (f"  attempt {task['attempt']}", "faint")]
     if found is None:
-        yield [(f"{task['status']}: nobody works on it now, so there is nothing to judge", "")]
+        at_work = task["status"] in ("running", "waiting")
+        why = (
+            "no verdict on its worker is recorded" if at_work else "nobody works on it, so there is nothing to judge"
+        )
+        yield [(f"{task['status']}: {why}", "")]
         if task["error"]:
             yield [(clean(task["error"]), "")]
         return

@@ -89,7 +89,7 @@ class Play:
         runner.kill()
         worker.kill()
         self._tell(
-            f"kill -9 of {run.run_id}/01_migrate (pid {worker.pid}) and of its runner; its files still say running"
+            f"kill -9 of {_name(run, '01_migrate')} (pid {worker.pid}) and of its runner; its files still say running"
         )
 
     async def _work_in_turn(self, run: CrewRun, runner: Actor, first: str, second: str) -> None:
@@ -106,32 +106,32 @@ class Play:
         seconds = script.tool_seconds * script.stretch
         run.enter_tool(task_id, "bash")
         worker.run_tool(seconds)
-        self._tell(f"{run.run_id}/{task_id} runs one command for {seconds:.0f} s and writes nothing meanwhile")
+        self._tell(f"{_name(run, task_id)} runs one command for {seconds:.0f} s and writes nothing meanwhile")
         await asyncio.sleep(seconds + 1)
-        self._tell(f"{run.run_id}/{task_id}: the command is done")
+        self._tell(f"{_name(run, task_id)}: the command is done")
         await self._work(run, worker, task_id)
 
     async def _hang(self, run: CrewRun, runner: Actor, task_id: str) -> None:
         worker = self._spawn(run, runner, task_id)
         await self._work(run, worker, task_id, self._script.hang_at * self._script.stretch)
-        self._tell(f"{run.run_id}/{task_id} hangs: its process lives and does nothing any more")
+        self._tell(f"{_name(run, task_id)} hangs: its process lives and does nothing any more")
 
     async def _question(self, run: CrewRun, runner: Actor, task_id: str) -> None:
         script = self._script
         worker = self._spawn(run, runner, task_id)
         await self._work(run, worker, task_id, script.ask_at * script.stretch)
         run.ask(task_id, ("merge", "wait"))
-        self._tell(f"{run.run_id}/{task_id} asks a human and waits")
+        self._tell(f"{_name(run, task_id)} asks a human and waits")
         await asyncio.sleep((script.answer_at - script.ask_at) * script.stretch)
         run.answer(task_id)
-        self._tell(f"{run.run_id}/{task_id}: the human has answered")
+        self._tell(f"{_name(run, task_id)}: the human has answered")
         await self._work(run, worker, task_id)
 
     async def _flood(self, run: CrewRun, runner: Actor, task_id: str) -> None:
         script = self._script
         worker = self._spawn(run, runner, task_id)
         await self._work(run, worker, task_id, script.flood_at * script.stretch)
-        self._tell(f"{run.run_id}/{task_id} floods its event log with {script.flood_bytes >> 20} MiB")
+        self._tell(f"{_name(run, task_id)} floods its event log with {script.flood_bytes >> 20} MiB")
         written = 0
         while written < script.flood_bytes:
             written += run.flood(task_id, lines=500)
@@ -141,10 +141,7 @@ class Play:
     async def _suspend(self, at: float) -> None:
         await asyncio.sleep(at)
         self._clock.suspend(ASLEEP)
-        self._tell(
-            f"the laptop slept for {ASLEEP / 60:.0f} min (pretended): every heartbeat on disk is that old now, and "
-            "whoever subtracts timestamps would declare everyone dead"
-        )
+        self._tell(f"the laptop slept for an hour (pretended): every heartbeat on disk is {ASLEEP:.0f} s old now")
 
     async def _work(self, run: CrewRun, worker: Actor, task_id: str, seconds: float = float("inf")) -> None:
         """Let a worker do one short tool call after another for so long."""
@@ -171,3 +168,7 @@ class Play:
         worker = self._actors.worker(run, task_id, runner)
         run.spawn(task_id, worker.pid)
         return worker
+
+
+def _name(run: CrewRun, task_id: str) -> str:
+    return f"{run.run_id[-6:]}/{task_id}"

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from crewd.engine.book import Book
 from crewd.engine.changes import changes, run_event
 from crewd.engine.figures import Figures
+from crewd.engine.letters import Letters
 from crewd.engine.pace import Pace
 from crewd.engine.tidings import Tidings
 from crewd.model.event import Event
-from crewd.model.look import DeadLetter, Happening, Look, ReadResult
+from crewd.model.look import Happening, Look, ReadResult
 from crewd.model.moment import Reading
 from crewd.sources.source import Source
 
@@ -22,8 +23,7 @@ class Intake:
     """Takes looks into the book."""
 
     book: Book
-    letters_known: set[str] = field(default_factory=set)
-    letters_open: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # crew -> count, oldest
+    letters: Letters
     touched: set[str] = field(default_factory=set)  # run ids whose view must be made anew
     unread: dict[str, set[str]] = field(default_factory=dict)  # root -> runs without information
     _met: set[str] = field(default_factory=set)  # roots that have been looked at completely once
@@ -53,7 +53,7 @@ class Intake:
         for run_id in look.vanished:
             self._vanish(run_id, source.key, now, tidings)
         self._note_unread(source.key, look, pace)
-        self._take_letters(look.letters, now, tidings)
+        self.letters.take(look.letters, now, pace.running, tidings)
         self._take_happenings(source.runtime, look.happenings, now, tidings, figures)
         for result, count in look.reads.items():
             figures.reads[result] = figures.reads.get(result, 0) + count
@@ -95,33 +95,6 @@ class Intake:
             self.touched.add(run_id)
             for worker in entry.workers.values():
                 self.book.stand_still(entry, worker, pace.gap.counted)
-
-    def _take_letters(self, letters: tuple[DeadLetter, ...], now: Reading, tidings: Tidings) -> None:
-        for letter in letters:
-            if letter.key in self.letters_known:
-                continue
-            self.letters_known.add(letter.key)
-            run = self.book.known(letter.run_id)
-            crew = run.crew if run is not None else ""
-            self.note_open(crew, letter.at)
-            tidings.letters.append(letter)
-            data = {
-                "reason": letter.reason,
-                "words": letter.words,
-                "attempts": letter.attempts,
-                "error": letter.error,
-                "written_at": letter.at,
-            }
-            tidings.tell(
-                Event("deadletter.added", now.wall, data, letter.run_id, letter.task_id, 0, letter.runtime, crew)
-            )
-
-    def note_open(self, crew: str, at: float | None) -> None:
-        """Count one open dead letter of a crew."""
-        count, oldest = self.letters_open.get(crew, (0, None))
-        if at is not None:
-            oldest = at if oldest is None else min(oldest, at)
-        self.letters_open[crew] = (count + 1, oldest)
 
     def _take_happenings(
         self,

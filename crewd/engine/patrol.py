@@ -17,6 +17,7 @@ from crewd.engine.figures import Figures
 from crewd.engine.incidents import Incidents, incident_event, run_incidents, subject_of, worker_incidents
 from crewd.engine.intake import Intake
 from crewd.engine.judging import Court, is_due, judge_worker
+from crewd.engine.letters import Letters
 from crewd.engine.lookout import Lookout
 from crewd.engine.options import PatrolOptions
 from crewd.engine.pace import Pace
@@ -67,6 +68,7 @@ class Patrol:
     degraded: dict[str, str] = field(default_factory=dict)  # part -> what is wrong with it
     started_at: float = 0.0
     overflows: int = 0  # of file notification, since the last round: nothing is lost by them, the round reads all
+    letters: Letters = field(init=False)
     intake: Intake = field(init=False)
     pace: Pace = field(init=False)
     braking: Braking = field(init=False)
@@ -76,7 +78,8 @@ class Patrol:
     _confirm_in: float | None = None  # seconds after which a second look must confirm an exit
 
     def __post_init__(self) -> None:
-        self.intake = Intake(self.book)
+        self.letters = Letters(self.book)
+        self.intake = Intake(self.book, self.letters)
         self.pace = Pace.start(self.options.interval, self.thresholds.warn_after)
         self.braking = Braking(self.patience)
         self.picture = Picture(self.thresholds)
@@ -85,8 +88,8 @@ class Patrol:
         """Take over what a former crewd wrote down, so that nothing is told twice."""
         rows = memory.standings.values()
         self.book.remember(memory.runs, {(row.run_id, row.task_id, row.attempt): row.standing.level for row in rows})
-        self.intake.letters_known.update(memory.letter_keys)
-        self.intake.letters_open.update(memory.letters_open)
+        self.letters.known.update(memory.letter_keys)
+        self.letters.open.update(memory.letters_open)
         for verdict in memory.verdicts_open:
             self.verdicts.recall(verdict)
         for incident in memory.incidents_open:
@@ -169,7 +172,10 @@ class Patrol:
         live = sum(len(entry.workers) for entry in self.book.live.values())
         brake = self.braking.step(live, self.pace.running, self.thresholds.dead_after, self._common_cause(), now.wall)
         self._tidings.tell(*brake)
-        self._set_incidents("crewd", self.braking.incidents(now.wall), now)
+        per_hour = self.options.dead_letters_per_hour
+        self.letters.over_threshold(self.pace.running, per_hour, now, self._tidings)
+        about_all = self.braking.incidents(now.wall) + self.letters.incidents(now.wall, per_hour)
+        self._set_incidents("crewd", about_all, now)
 
     def _settle(self, now: Reading) -> None:
         """Label the dead verdicts whose truth has arrived. After this, the round's progress is old news."""
@@ -192,22 +198,31 @@ class Patrol:
             for verdict in self._tidings.verdicts
             if verdict.opened_at == now.wall and verdict.outcome is Outcome.OPEN
         ]
-        events = await self._commit()
+        events = await self._commit(now.wall)
         report = figures.report(self.number, now, self.clock.read(), self.pace, self.lookout.stuck, self.overflows)
         self.overflows = 0
         for listener in self.listeners:
             listener.on_events(events)
             listener.on_round(report, snapshot)
 
-    async def _commit(self) -> tuple[Event, ...]:
+    async def _commit(self, at: float) -> tuple[Event, ...]:
         """Commit everything gathered. What cannot be written waits, bounded, and is acknowledged to nobody."""
-        if self._tidings.empty():
+        tidings = self._tidings
+        if tidings.empty():
             return ()
+        was_degraded = self.degraded.get("ledger")
+        if was_degraded is not None:
+            tidings.tell(Event("daemon.recovered", at, {"part": "ledger", "events_dropped": tidings.dropped}))
         try:
-            events = await self.ledger.commit(self._tidings.batch())
+            events = await self.ledger.commit(tidings.batch())
         except LedgerFailed as error:
+            if was_degraded is not None:
+                tidings.events.pop()
+            else:
+                tidings.tell(Event("daemon.degraded", at, {"part": "ledger", "error": str(error)}))
+                self.complain(f"ledger: {error}; crewd goes on watching, and nothing is recorded until it can be")
             self.degraded["ledger"] = str(error)
-            self._tidings.cap(self.options.pending_events_max)
+            tidings.cap(self.options.pending_events_max)
             return ()
         self.degraded.pop("ledger", None)
         self._tidings = Tidings()
@@ -280,9 +295,7 @@ class Patrol:
             degraded=dict(self.degraded),
             parts={"patrol": True, "ledger": "ledger" not in self.degraded},
         )
-        snapshot = self.picture.take(
-            self.book, touched, now.wall, health, self.intake.letters_open, self.verdicts.counts()
-        )
+        snapshot = self.picture.take(self.book, touched, now.wall, health, self.letters.open, self.verdicts.counts())
         touched.clear()
         return snapshot
 

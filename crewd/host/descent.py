@@ -15,7 +15,7 @@ ESTABLISHED = b"01"  # TCP_ESTABLISHED
 
 
 def living_below(proc: str, pid: int) -> tuple[str, ...]:
-    """Name the living descendants, nearest first; zombies are gone. Of more than `BELOW_MAX` only those found first."""
+    """Name the living descendants, nearest first; zombies are gone. At most `BELOW_MAX` are looked at."""
     names: list[str] = []
     known = {pid}
     queue = [pid]

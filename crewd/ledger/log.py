@@ -6,15 +6,19 @@ Layout of the file: https://sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import apsw
 
+from crewd.ledger.schema import PAGE_SIZE
+
 HEADER = 32
 FRAME_HEADER = 24
 FRAMES_MAX = 100_000  # looked at: bounds the length of a start
 MAGIC_BIG_ENDIAN = 0x377F0683
+MAGIC = (0x377F0682, MAGIC_BIG_ENDIAN)
 
 Sum = tuple[int, int]
 
@@ -22,30 +26,79 @@ Sum = tuple[int, int]
 def size(path: Path) -> int:
     """Bytes of the log beside the ledger `path`; 0 where there is none."""
     try:
-        return path.with_name(path.name + "-wal").stat().st_size
+        return _log_of(path).stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def lost_with_head(path: Path) -> str:
+    """Say what was lost because the head of the log is broken; "" where nothing was.
+
+    Call before the ledger is opened: closing a file that SQLite has open as well gives up its locks (fcntl(2)).
+    """
+    with _log_of(path).open("rb") as file, path.open("rb") as main:
+        log = _Log(file)
+        if log.sound or not log.frame(0):
+            return ""  # a log that was just being begun holds nothing
+        # The head is synced before the first frame is written, so it broke later; or it broke while the log was being
+        # begun anew, which happens only when all of the old one is in the main file.
+        missing = any(_page(main, number, log.page_size) != page for number, page in log.newest_pages())
+        return "the head of its log is broken, and acknowledged transactions lie behind it" if missing else ""
 
 
 def lost_after(path: Path, connection: apsw.Connection) -> str:
     """Say what was lost from the middle of the log; "" where nothing was. Call before anything is written."""
     accepted, _ = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
-    with path.with_name(path.name + "-wal").open("rb") as file:
-        header = file.read(HEADER)
-        if len(header) < HEADER or not file.read(1):
-            return ""  # the log was being begun; nothing was in it
-        log = _Log(file, header)
-        # It is synced before the first frame is written behind it.
-        return log.lost_after(max(accepted, 0)) if log.sound else "its head is broken, and frames lie behind it"
+    with _log_of(path).open("rb") as file:
+        log = _Log(file)
+        return log.lost_after(max(accepted, 0)) if log.sound else ""
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _page(main: BinaryIO, number: int, size: int) -> bytes:
+    main.seek((number - 1) * size)
+    return main.read(size)
 
 
 class _Log:
-    def __init__(self, file: BinaryIO, header: bytes) -> None:
-        magic, _, self._page_size, _, *self._salts, one, two = struct.unpack(">8I", header)
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        header = file.read(HEADER).ljust(HEADER, b"\0")
+        magic, _, size, _, *self._salts, one, two = struct.unpack(">8I", header)
         self._order = ">" if magic == MAGIC_BIG_ENDIAN else "<"
         self._start: Sum = (one, two)
-        self.sound = checksum(header[:24], (0, 0), self._order) == self._start
+        self.sound = magic in MAGIC and checksum(header[:24], (0, 0), self._order) == self._start
+        self.page_size = size if self.sound else PAGE_SIZE
+
+    def newest_pages(self) -> Iterator[tuple[int, bytes]]:
+        """Number and content of the pages that the frames of the newest log commit, whatever its head says."""
+        first = self.frame(0)
+        if first is None:
+            return
+        orders = [self._committed(first.salts, order) for order in "<>"]
+        numbers = max(orders, key=len)  # in the wrong order of bytes no frame continues another
+        for number, place in numbers.items():
+            frame = self.frame(place)
+            assert frame is not None
+            yield number, frame.page
+
+    def _committed(self, salts: list[int], order: str) -> dict[int, int]:
+        """Page -> the last frame that holds it."""
+        before: Sum | None = None
+        seen: dict[int, int] = {}
+        committed: dict[int, int] = {}
+        for place in range(FRAMES_MAX):
+            frame = self.frame(place)
+            if frame is None or frame.salts != salts or (before and frame.sum_after(before, order) != frame.written):
+                break
+            seen[frame.number] = place
+            before = frame.written
+            if frame.commits:  # the size of the ledger in pages from here on
+                committed = {number: at for number, at in seen.items() if number <= frame.commits}
+        return committed
 
     def lost_after(self, accepted: int) -> str:
         """Look behind the last frame that SQLite accepts for a transaction that can only have been acknowledged.
@@ -53,44 +106,45 @@ class _Log:
         Each commit is synced before the next is written. So behind a broken transaction no other may continue its
         checksum, unless the break came later.
         """
-        last = self._frame(accepted - 1) if accepted else None
+        last = self.frame(accepted - 1) if accepted else None
         before = self._start if last is None else last.written
         continued: set[Sum] = set()  # what the frame behind the broken transaction has to continue
-        for number in range(accepted, accepted + FRAMES_MAX):
-            frame = self._frame(number)
+        for place in range(accepted, accepted + FRAMES_MAX):
+            frame = self.frame(place)
             if frame is None:
                 return ""
             if continued:
                 # If not: the frame of an older log, or what is left of a longer attempt that failed.
-                if frame.salts != self._salts or not any(frame.follows(each) for each in continued):
+                if frame.salts != self._salts or frame.written not in {
+                    frame.sum_after(each, self._order) for each in continued
+                }:
                     return ""
                 return f"the transaction at frame {accepted + 1} is broken, and acknowledged ones lie behind it"
             if frame.commits:
                 # What it carries, or what it should carry: the checksum itself may be what broke.
-                continued = {frame.written, frame.sum_after(before)}
+                continued = {frame.written, frame.sum_after(before, self._order)}
             before = frame.written
         return ""
 
-    def _frame(self, number: int) -> "_Frame | None":
-        self._file.seek(HEADER + number * (FRAME_HEADER + self._page_size))
-        data = self._file.read(FRAME_HEADER + self._page_size)
-        return _Frame(data, self._order) if len(data) == FRAME_HEADER + self._page_size else None
+    def frame(self, place: int) -> "_Frame | None":
+        """Read a frame, from 0; None behind the end."""
+        self._file.seek(HEADER + place * (FRAME_HEADER + self.page_size))
+        data = self._file.read(FRAME_HEADER + self.page_size)
+        return _Frame(data) if len(data) == FRAME_HEADER + self.page_size else None
 
 
 class _Frame:
     """One page in the log, as it stands there."""
 
-    def __init__(self, data: bytes, order: str) -> None:
-        _, self.commits, *self.salts, one, two = struct.unpack(">6I", data[:FRAME_HEADER])
+    def __init__(self, data: bytes) -> None:
+        self.number, self.commits, *self.salts, one, two = struct.unpack(">6I", data[:FRAME_HEADER])
         self.written: Sum = (one, two)
-        self._covered = data[:8] + data[FRAME_HEADER:]
-        self._order = order
+        self.page = data[FRAME_HEADER:]
+        self._head = data[:8]
 
-    def follows(self, before: Sum) -> bool:
-        return self.sum_after(before) == self.written
-
-    def sum_after(self, before: Sum) -> Sum:
-        return checksum(self._covered, before, self._order)
+    def sum_after(self, before: Sum, order: str) -> Sum:
+        """What this frame should carry behind one that carries `before`."""
+        return checksum(self._head + self.page, before, order)
 
 
 def checksum(data: bytes, before: Sum, order: str) -> Sum:

@@ -17,7 +17,8 @@ LAST_SEQ = "last_seq"
 PRUNED_TO = "pruned_to"
 
 # SQLite's word for "this file is not sound", in its several forms. SQLError: a table or column is missing.
-DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError, apsw.SchemaChangeError, rows.Unsound)
+# A text that is not UTF-8 was none when it was written.
+DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError, rows.Unsound, UnicodeDecodeError)
 FAULTS = (apsw.Error, OSError, MemoryError)
 
 
@@ -39,6 +40,8 @@ def prepare_file(path: Path, options: LedgerOptions, migrations: Sequence[Migrat
             write_atomically(path, schema.blank(migrations), mode=0o600)
         path.chmod(0o600)
         suspect = log.size(path) > 0  # a clean stop leaves none
+        if suspect and (lost := log.lost_with_head(path)):
+            raise LedgerDamaged(path, lost)
         connection = connect(path, options)
         try:
             # SQLite removes the log when the last connection closes: not before all of it is known to be sound.
@@ -47,7 +50,7 @@ def prepare_file(path: Path, options: LedgerOptions, migrations: Sequence[Migrat
             if suspect or path.stat().st_size <= options.check_bytes_max:
                 _check_pages(connection, path)
             if suspect and (lost := log.lost_after(path, connection)):
-                raise LedgerDamaged(path.with_name(path.name + "-wal"), lost)
+                raise LedgerDamaged(path, lost)
             _check_tables(connection, path, migrations)
             schema.migrate(connection, migrations)
         finally:
@@ -98,7 +101,19 @@ def told_as_ledger_errors(path: Path) -> Iterator[None]:
     except (apsw.CantOpenError, apsw.PermissionsError, apsw.ReadOnlyError, PermissionError) as error:
         raise LedgerFailed(f"{path}: cannot be opened: {error}; its folder must be this user's to write") from error
     except FAULTS as error:
-        raise LedgerFailed(f"{path}: {error}; see to the disk, then start again") from error
+        raise LedgerFailed(f"{path}: {words(error)}") from error
+
+
+def words(error: BaseException) -> str:
+    """Say what a fault means for whoever has to mend it."""
+    match error:
+        case apsw.FullError():
+            return "the disk is full; make room"
+        case apsw.BusyError():
+            return "another program holds it locked; close that program"
+        case apsw.IOError():
+            return f"the disk failed a read, write or sync ({error})"
+    return f"{type(error).__name__}: {error}"
 
 
 def _is_first_start(path: Path) -> bool:

@@ -27,7 +27,12 @@ EVENT_COLUMNS = 'seq, at, type, run_id, task_id, attempt, runtime, crew, actor, 
 INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 -- constants only
 INSERT_META = "INSERT OR REPLACE INTO meta VALUES (?,?,?)"
 INSERT_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?,?,?)"
-INSERT_RUN = "INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?,?)"
+# Not OR REPLACE, which would delete the row and insert it again in every index.
+INSERT_RUN = (
+    "INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (run_id) DO UPDATE SET runtime = excluded.runtime, "
+    "crew = excluded.crew, status = excluded.status, folder = excluded.folder, updated = excluded.updated, "
+    'vanished = excluded.vanished, body = excluded.body, "check" = excluded."check"'
+)
 # A row that is damaged already is left alone: sealing it again would hide the damage.
 VANISH_RUN = (
     'UPDATE runs SET vanished = 1, updated = ?, "check" = check_of(run_id, 1, body) '

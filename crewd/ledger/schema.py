@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
+PAGE_SIZE = 4096
 Migration = Callable[[apsw.Connection], None]
 
 
@@ -24,6 +25,7 @@ def blank(migrations: Sequence[Migration]) -> bytes:
     """Make the whole content of a new ledger in memory, so that it appears on disk complete or not at all."""
     connection = apsw.Connection(":memory:")
     try:
+        connection.pragma("page_size", PAGE_SIZE)
         connection.pragma("auto_vacuum", "INCREMENTAL")  # can be chosen only before the first table
         migrate(connection, migrations)
         return connection.serialize("main")
@@ -71,7 +73,7 @@ CREATE TABLE runs (
     updated REAL NOT NULL, vanished INTEGER NOT NULL, body TEXT NOT NULL, "check" INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX runs_by_status ON runs (status);
-CREATE INDEX runs_by_updated ON runs (updated);
+CREATE INDEX runs_vanished ON runs (updated) WHERE vanished = 1;
 CREATE TABLE standings (
     run_id TEXT NOT NULL, task_id TEXT NOT NULL, level TEXT NOT NULL, body TEXT NOT NULL, "check" INTEGER NOT NULL,
     PRIMARY KEY (run_id, task_id)

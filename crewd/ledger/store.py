@@ -9,7 +9,16 @@ import apsw
 
 from crewd.ledger import log, rows
 from crewd.ledger.errors import LedgerError, LedgerFailed
-from crewd.ledger.opening import FAULTS, LAST_SEQ, connect, last_seq, prepare_file, told_as_ledger_errors
+from crewd.ledger.opening import (
+    DAMAGE,
+    FAULTS,
+    LAST_SEQ,
+    connect,
+    last_seq,
+    prepare_file,
+    told_as_ledger_errors,
+    words,
+)
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.rows import Prepared
 
@@ -24,14 +33,19 @@ class Store:
         self._path = path
         self._options = options
         self._wal_pages = 0
+        self._connection: apsw.Connection | None = None
+        # After a failure the former connection stays open, unused, until its successor is: were it the last one,
+        # SQLite would read the log anew, and might find the transaction that failed complete in it.
+        self._former: apsw.Connection | None = None
         prepare_file(path, options)
-        with told_as_ledger_errors(path):
-            self._connection: apsw.Connection | None = self._connect()
-            # After a failure the former connection stays open, unused, until its successor is: were it the last one,
-            # SQLite would read the log anew, and might find the transaction that failed complete in it.
-            self._former: apsw.Connection | None = None
-            self.last_seq = last_seq(self._connection, path)
-            self._place = _place(path)
+        try:
+            with told_as_ledger_errors(path):
+                self._connection = self._connect()
+                self.last_seq = last_seq(self._connection, path)
+                self._place = _place(path)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, group: Sequence[Prepared], seq: int) -> None:
         """Make a group of batches durable; `seq` is the last number among their events. Raises LedgerFailed."""
@@ -56,9 +70,9 @@ class Store:
         except LedgerFailed:
             self._abandon()
             raise
-        except (*FAULTS, LedgerError, rows.Unsound) as error:
+        except (*FAULTS, *DAMAGE, LedgerError) as error:
             self._abandon()
-            raise LedgerFailed(f"{self._path}: {_words(error)}") from error
+            raise LedgerFailed(f"{self._path}: {words(error)}") from error
         except BaseException:  # a defect in `work`: what it did must not reach the next transaction
             self._abandon()
             raise
@@ -75,7 +89,7 @@ class Store:
             self._connection.wal_checkpoint("main", mode)
             self._wal_pages = 0
         except FAULTS as error:
-            raise LedgerFailed(f"{self._path}: cannot be brought up to its log: {_words(error)}") from error
+            raise LedgerFailed(f"{self._path}: cannot be brought up to its log: {words(error)}") from error
 
     def size(self) -> int:
         """Bytes of the main file and its log. Callable from any thread."""
@@ -150,12 +164,3 @@ def _place(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _words(error: BaseException) -> str:
-    match error:
-        case apsw.FullError():
-            return "the disk is full; make room"
-        case apsw.IOError():
-            return f"{error}; the disk failed a read, write or sync"
-    return f"{type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ import asyncio
 import queue
 import threading
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -79,8 +79,13 @@ class Writer:
                     self._carry_out(asked, asked.wish)
                 self._tidy()
         finally:
+            with self._gate:
+                self._closed = True
             self._store.close()
             self._on_end()
+            # Empty unless a defect ended the loop; then nobody may wait for ever.
+            left = [asked for asked in (*self._ahead, *_drained(self._waiting)) if asked is not None]
+            _answer([(asked, LedgerFailed("the ledger's writer has ended")) for asked in left])
 
     def _next(self) -> _Asked | None:
         return self._ahead.pop() if self._ahead else self._waiting.get()
@@ -111,6 +116,8 @@ class Writer:
                 prepared = prepare(batch, seq, began.wall)
             except BatchRefused as refusal:
                 answers.append((asked, refusal))
+            except Exception as error:  # noqa: BLE001 -- a defect, of which its own caller hears
+                answers.append((asked, BatchRefused(f"unexpected {type(error).__name__}: {error}")))
             else:
                 accepted.append((asked, prepared))
                 seq += len(prepared.events)
@@ -166,6 +173,12 @@ class Writer:
             failure = str(error)
         if failure != self.figures.checkpoint_failed:
             self.figures = msgspec.structs.replace(self.figures, checkpoint_failed=failure)
+
+
+def _drained(waiting: "queue.SimpleQueue[_Asked | None]") -> Iterator[_Asked | None]:
+    with suppress(queue.Empty):
+        while True:
+            yield waiting.get_nowait()
 
 
 def _size(batch: Batch) -> int:

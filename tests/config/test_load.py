@@ -182,7 +182,7 @@ def test_a_variable_for_a_whole_group_is_one_complaint_not_two(tmp_path: Path) -
 
 
 def test_secrets_are_never_quoted(tmp_path: Path) -> None:
-    secret = "hunter2-hunter2"  # noqa: S105
+    secret = "hunter2-hunter2"
     text = f'[redact]\nsecrets = ["{secret}", 7, "abc", ["{secret}"]]\nsecret = "{secret}"\n'
     found = complaints(tmp_path, text) + complaints(tmp_path, "", {"CREWD_REDACT__SECRETS__X": secret})
     found += complaints(tmp_path, "", {"CREWD_REDACT__SECRETS": f"[{secret}"})

@@ -169,7 +169,9 @@ def test_a_step_of_the_wall_clock_never_makes_a_living_marked_process_another(st
 @given(step=st.floats(min_value=-1e9, max_value=1e9), age=st.floats(min_value=-1e9, max_value=1e9))
 def test_marks_that_are_found_outweigh_every_clock(step: float, age: float) -> None:
     here = msgspec.structs.replace(HERE, booted_at=BOOTED_AT + step)
-    assert recognise(claim(recorded_at=STARTED_AT - age), facts(started_at=STARTED_AT + step), None, here).state is ALIVE
+    assert (
+        recognise(claim(recorded_at=STARTED_AT - age), facts(started_at=STARTED_AT + step), None, here).state is ALIVE
+    )
 
 
 def test_a_zombie_has_exited_even_where_it_is_remembered() -> None:

@@ -46,11 +46,12 @@ def ordinary_user() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(65534)
+    os.setresuid(65534, 65534, 0)
     try:
         yield
     finally:
         os.seteuid(0)
+        os.setresuid(0, 0, 0)
 
 
 @contextlib.contextmanager

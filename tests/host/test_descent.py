@@ -29,7 +29,7 @@ def test_a_bomb_of_forks_costs_no_more_than_the_caps(tmp_path: Path) -> None:
     (tmp_path / "thread-self").mkdir()
     (tmp_path / "thread-self" / "children").touch()
     add(tmp_path, 10, "agent", 1)
-    below = range(100, 100 + 2 * descent.BELOW_MAX)
+    below = range(100, 100 + descent.BELOW_MAX + 20)
     (tmp_path / "10" / "task" / "10" / "children").write_text(" ".join(map(str, below)))
     for pid in below:
         add(tmp_path, pid, f"bomb-{pid}", 10)
