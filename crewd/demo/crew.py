@@ -154,7 +154,8 @@ class CrewRun:
         task |= {"status": status, "finishedAt": self._now(), "exitCode": 1 if error else 0}
         if error:
             task["error"] = error
-        task["heartbeat"]["alive"] = False
+        if "heartbeat" in task:  # a task may fail that was never started
+            task["heartbeat"]["alive"] = False
         task["graph"]["queue"] = "done"
         self.tell(f"task.{status}", task_id, data={"error": error} if error else None)
         self.save_tasks()

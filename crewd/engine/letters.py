@@ -59,7 +59,7 @@ class Letters:
                 "crewd",
                 f"dead_letters:{crew}",
                 "warning",
-                f"crew {crew} had more than {per_hour} dead letters within an hour; see their errors for what is common",
+                f"crew {crew} had more than {per_hour} dead letters within an hour; their errors tell what is common",
                 wall,
                 crew,
             )

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 
@@ -22,14 +21,12 @@ from crewd.engine.lookout import Lookout
 from crewd.engine.options import PatrolOptions
 from crewd.engine.pace import Pace
 from crewd.engine.picture import Picture
+from crewd.engine.recorder import Commits, Recorder
 from crewd.engine.telling import tell_standing, verdict_event
-from crewd.engine.tidings import Tidings
 from crewd.engine.verdicts import Verdicts
 from crewd.engine.witness import Witness
 from crewd.host.clock import Clock
-from crewd.ledger.batch import Batch, Memory, StandingRow
-from crewd.ledger.errors import LedgerFailed
-from crewd.model.event import Event
+from crewd.ledger.batch import Memory, StandingRow
 from crewd.model.moment import Reading
 from crewd.model.process import Identity
 from crewd.model.snapshot import Health, Snapshot
@@ -37,12 +34,6 @@ from crewd.model.verdict import Incident, Outcome, Standing
 from crewd.telemetry.listener import Listener
 
 REST_MIN = 0.05  # seconds: a daemon whose rounds take too long still lets others run
-
-
-class Commits(Protocol):
-    """Where a round's state and events become durable together."""
-
-    async def commit(self, batch: Batch) -> tuple[Event, ...]: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -65,19 +56,19 @@ class Patrol:
     verdicts: Verdicts = field(default_factory=Verdicts)
     incidents: Incidents = field(default_factory=Incidents)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    degraded: dict[str, str] = field(default_factory=dict)  # part -> what is wrong with it
     started_at: float = 0.0
     overflows: int = 0  # of file notification, since the last round: nothing is lost by them, the round reads all
     letters: Letters = field(init=False)
     intake: Intake = field(init=False)
+    recorder: Recorder = field(init=False)
     pace: Pace = field(init=False)
     braking: Braking = field(init=False)
     picture: Picture = field(init=False)
-    _tidings: Tidings = field(default_factory=Tidings)
     _changed: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose level changed this round
     _confirm_in: float | None = None  # seconds after which a second look must confirm an exit
 
     def __post_init__(self) -> None:
+        self.recorder = Recorder(self.ledger, self.complain, self.options.pending_events_max)
         self.letters = Letters(self.book)
         self.intake = Intake(self.book, self.letters)
         self.pace = Pace.start(self.options.interval, self.thresholds.warn_after)
@@ -108,7 +99,7 @@ class Patrol:
         self.number += 1
         self.started_at = self.started_at or now.wall
         figures = Figures()
-        self._tidings.tell(*self.pace.step(now, self.pressure()))
+        self.recorder.tidings.tell(*self.pace.step(now, self.pressure()))
         if self.number % self.options.discover_every == 1:
             await self.lookout.find()
         await self._look(now, figures)
@@ -123,9 +114,9 @@ class Patrol:
         """LOOK: read what changed, at every root that answers."""
         self.book.read.clear()
         for source, look in await self.lookout.look(now):
-            self.intake.take_in(source, look, self.pace, now, self._tidings, figures)
+            self.intake.take_in(source, look, self.pace, now, self.recorder.tidings, figures)
         left = self.book.left
-        self._tidings.gone += left
+        self.recorder.tidings.gone += left
         self.braking.forget(left)
         for run_id, task_id in left:
             self._set_incidents(subject_of(run_id, task_id), [], now)
@@ -171,9 +162,9 @@ class Patrol:
             self._take_down(entry, worker, before, observed, now)
         live = sum(len(entry.workers) for entry in self.book.live.values())
         brake = self.braking.step(live, self.pace.running, self.thresholds.dead_after, self._common_cause(), now.wall)
-        self._tidings.tell(*brake)
+        self.recorder.tidings.tell(*brake)
         per_hour = self.options.dead_letters_per_hour
-        self.letters.over_threshold(self.pace.running, per_hour, now, self._tidings)
+        self.letters.over_threshold(self.pace.running, per_hour, now, self.recorder.tidings)
         about_all = self.braking.incidents(now.wall) + self.letters.incidents(now.wall, per_hour)
         self._set_incidents("crewd", about_all, now)
 
@@ -181,52 +172,29 @@ class Patrol:
         """Label the dead verdicts whose truth has arrived. After this, the round's progress is old news."""
         settled = self.verdicts.settle(self.book, self.pace.gap.counted, self.thresholds.dead_after, now.wall)
         for verdict, why in settled:
-            self._tidings.verdicts.append(verdict)
-            self._tidings.tell(verdict_event(verdict, now.wall, why))
+            self.recorder.tidings.verdicts.append(verdict)
+            self.recorder.tidings.tell(verdict_event(verdict, now.wall, why))
         for _, worker in self.book.workers():
             worker.progressed = worker.noticed = False
 
     async def _tell(self, now: Reading, snapshot: Snapshot, figures: Figures) -> None:
         """TELL: first make it durable, then let everyone hear it."""
         for entry, worker in self._changed:
-            self._tidings.standings.append(_row(snapshot, entry, worker))
+            self.recorder.tidings.standings.append(_row(snapshot, entry, worker))
         self._changed.clear()
         for complaint in figures.complaints:
             self.complain(complaint)
         figures.detections += [
             (verdict.runtime, verdict.reason.value, verdict.latency)
-            for verdict in self._tidings.verdicts
+            for verdict in self.recorder.tidings.verdicts
             if verdict.opened_at == now.wall and verdict.outcome is Outcome.OPEN
         ]
-        events = await self._commit(now.wall)
+        events = await self.recorder.commit(now.wall)
         report = figures.report(self.number, now, self.clock.read(), self.pace, self.lookout.stuck, self.overflows)
         self.overflows = 0
         for listener in self.listeners:
             listener.on_events(events)
             listener.on_round(report, snapshot)
-
-    async def _commit(self, at: float) -> tuple[Event, ...]:
-        """Commit everything gathered. What cannot be written waits, bounded, and is acknowledged to nobody."""
-        tidings = self._tidings
-        if tidings.empty():
-            return ()
-        was_degraded = self.degraded.get("ledger")
-        if was_degraded is not None:
-            tidings.tell(Event("daemon.recovered", at, {"part": "ledger", "events_dropped": tidings.dropped}))
-        try:
-            events = await self.ledger.commit(tidings.batch())
-        except LedgerFailed as error:
-            if was_degraded is not None:
-                tidings.events.pop()
-            else:
-                tidings.tell(Event("daemon.degraded", at, {"part": "ledger", "error": str(error)}))
-                self.complain(f"ledger: {error}; crewd goes on watching, and nothing is recorded until it can be")
-            self.degraded["ledger"] = str(error)
-            tidings.cap(self.options.pending_events_max)
-            return ()
-        self.degraded.pop("ledger", None)
-        self._tidings = Tidings()
-        return events
 
     async def _rest(self, began: float) -> None:
         """Wait for the next round: its time, a wake-up, or a second look at a process that seems gone."""
@@ -256,7 +224,7 @@ class Patrol:
         if worker.standing is not before:
             self.intake.touched.add(entry.run.run_id)
         flapped = is_flapping(before, observed)
-        if tell_standing(entry, worker, flapped, observed, self.verdicts, self._tidings, now):
+        if tell_standing(entry, worker, flapped, observed, self.verdicts, self.recorder.tidings, now):
             self._changed.append((entry, worker))
         if worker.told is worker.standing.level:
             wanted = worker_incidents(entry, worker, now.wall, self.options)
@@ -264,8 +232,8 @@ class Patrol:
 
     def _set_incidents(self, subject: str, wanted: list[Incident], now: Reading) -> None:
         for incident in self.incidents.set(subject, wanted, now.wall):
-            self._tidings.incidents.append(incident)
-            self._tidings.tell(incident_event(incident, now.wall))
+            self.recorder.tidings.incidents.append(incident)
+            self.recorder.tidings.tell(incident_event(incident, now.wall))
 
     def _common_cause(self) -> str:
         """The best guess at why many fall silent at once."""
@@ -292,8 +260,8 @@ class Patrol:
             hold_seconds_left=hold.seconds_left,
             brake=self.braking.why,
             local_health=self.pace.health,
-            degraded=dict(self.degraded),
-            parts={"patrol": True, "ledger": "ledger" not in self.degraded},
+            degraded={"ledger": self.recorder.failed} if self.recorder.failed else {},
+            parts={"patrol": True, "ledger": not self.recorder.failed},
         )
         snapshot = self.picture.take(self.book, touched, now.wall, health, self.letters.open, self.verdicts.counts())
         touched.clear()

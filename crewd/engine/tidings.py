@@ -32,9 +32,10 @@ class Tidings:
             or self.incidents or self.letters
         )  # fmt: skip
 
-    def batch(self) -> Batch:
+    def batch(self, more: tuple[Event, ...] = ()) -> Batch:
+        """Everything in one piece, with `more` events after the others."""
         return Batch(
-            events=tuple(self.events),
+            events=(*self.events, *more),
             runs=tuple(self.runs.values()),
             vanished=tuple(self.vanished),
             standings=tuple(self.standings),

@@ -89,7 +89,8 @@ class Root:
     def read(self, relative: str, limit: int) -> FileRead:
         """Read one whole plain file of at most `limit` bytes, as it stood at one moment. Never raises OSError.
 
-        An empty file counts as torn: a writer that truncates in place leaves one behind for a moment.
+        An empty file counts as torn: a writer that truncates in place leaves one behind for a moment. One that
+        rests half-way leaves a true state, if a short one: only the format can tell that its end is missing.
         """
         try:
             with self._beneath(relative) as (parent, name):

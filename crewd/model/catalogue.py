@@ -24,7 +24,7 @@ EVENTS: Mapping[str, str] = {
     "usage.recorded": "What a task used in tokens and cost, told once at its end.",
     "worker.level_changed": "A worker stands otherwise; `data` has both levels, the reason and the silence.",
     "worker.wedged": "A living, silent worker has a diagnosis; `data` has the remedy.",
-    "worker.flapping": "A worker changed its level four times in ten minutes: its thresholds are doubled for ten more.",
+    "worker.flapping": "A worker changed its level four times in ten minutes: its thresholds double for ten more.",
     "verdict.opened": "A worker was declared dead; whether that was true is not known yet.",
     "verdict.confirmed": "A dead verdict was true.",
     "verdict.refuted": "A dead verdict was false: the worker lived.",

@@ -32,7 +32,7 @@ class Document(msgspec.Struct, frozen=True):
 def parse(data: bytes) -> Document:
     """Decode one JSON document. Cut short: TORN; not JSON, a key twice, nested beyond reason: INVALID."""
     try:
-        value = _decode(data)
+        value, data = _decode(data)
         if _may_repeat_keys(data, value) and (key := _repeated_key(data)) is not None:
             return Document(ReadResult.INVALID, why=f"the key {key[:80]!r} stands twice in one object")
     except msgspec.DecodeError as error:
@@ -53,14 +53,15 @@ def as_text(value: object, limit: int) -> str:
         return ""
 
 
-def _decode(data: bytes) -> Any:
+def _decode(data: bytes) -> tuple[Any, bytes]:
+    """Decode, and say also which bytes could be decoded."""
     try:
-        return _DECODER.decode(data)
+        return _DECODER.decode(data), data
     except msgspec.DecodeError:
         mended = _without_lone_surrogates(data)
         if mended == data:
             raise
-        return _DECODER.decode(mended)
+        return _DECODER.decode(mended), mended
 
 
 def _without_lone_surrogates(data: bytes) -> bytes:

@@ -45,7 +45,7 @@ class Growing:
         self._behind = False
         self._skipping = False  # inside a line that is too long, or one that began before the first sight
         self._repeated_end = 0
-        self._backlog_end = 0
+        self._backlog_end = -1  # not known yet
 
     @property
     def place(self) -> tuple[int, int]:
@@ -64,6 +64,11 @@ class Growing:
         self._skipping = signature.size > 0
         self._backlog_end = self._repeated_end = 0
 
+    def note_absent(self) -> None:
+        """Note that there is no such file yet: all that it will hold is new."""
+        if self._inode == 0:
+            self._backlog_end = 0
+
     def was_replaced(self, signature: Signature) -> bool:
         """Say whether the file of this signature is not the one, or not the length, that was read before."""
         return self._inode != 0 and (signature.inode != self._inode or signature.size < self._offset)
@@ -71,7 +76,9 @@ class Growing:
     def read(self, root: Root, relative: str, signature: Signature) -> Lines:
         """Read on by at most one stretch."""
         if self._inode == 0:
-            self._inode, self._backlog_end = signature.inode, signature.size
+            self._inode = signature.inode
+            if self._backlog_end < 0:
+                self._backlog_end = signature.size
         elif self.was_replaced(signature):
             self._inode, self._offset, self._skipping = signature.inode, 0, False
             self._repeated_end, self._backlog_end = signature.size, 0

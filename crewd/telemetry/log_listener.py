@@ -65,7 +65,7 @@ def level_of(event: Event) -> str:
 
 NUMBER = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # Names that structlog or the standard library give a meaning of their own.
-RESERVED = frozenset({"event", "level", "logger", "ts", "exc_info", "stack_info", "positional_args"})
+RESERVED = frozenset({"self", "event", "level", "logger", "ts", "exc_info", "stack_info", "positional_args"})
 
 
 def _fields(event: Event) -> dict[str, object]:

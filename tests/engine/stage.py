@@ -10,7 +10,7 @@ from crewd.engine.options import PatrolOptions
 from crewd.engine.patrol import Patrol
 from crewd.engine.witness import Witness
 from crewd.ledger.batch import Batch, Memory, StandingRow
-from crewd.ledger.errors import LedgerFailed
+from crewd.ledger.errors import BatchRefused, LedgerFailed
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter, Happening, Look, ReadResult
 from crewd.model.moment import Reading
@@ -82,10 +82,13 @@ class MemoryLedger:
     incidents: dict[tuple[str, str, float], Incident] = field(default_factory=dict)
     letters: dict[str, DeadLetter] = field(default_factory=dict)
     failing: bool = False
+    refuses: str = ""  # run id of which nothing can be written
 
     async def commit(self, batch: Batch) -> tuple[Event, ...]:
         if self.failing:
             raise LedgerFailed("disk full")
+        if self.refuses and any(each.run_id == self.refuses for each in (*batch.events, *batch.runs)):
+            raise BatchRefused("a value that cannot be written")
         told = tuple(
             Event(e.type, e.at, e.data, e.run_id, e.task_id, e.attempt, e.runtime, e.crew, e.actor, seq)
             for seq, e in enumerate(batch.events, len(self.events) + 1)

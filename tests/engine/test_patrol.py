@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from crewd.model.catalogue import EVENTS
 from crewd.model.look import DeadLetter, ReadResult
 from crewd.model.run import Lease, RunStatus, TaskStatus
 from crewd.model.verdict import Level, Reason, Wedge
@@ -365,3 +366,52 @@ def test_a_new_attempt_inherits_no_silence() -> None:
         assert view.workers[0].standing.level is Level.HEALTHY
 
     play(scene)
+
+
+def test_more_dead_letters_within_an_hour_than_the_threshold_are_told_once_and_resolved_later() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task()))
+        for n in range(5):
+            letter = DeadLetter("r", "t", "max-retries", "max-retries", 3, "boom", stage.clock.wall, "fake", f"k{n}")
+            stage.source.letters.append(letter)
+            await stage.rounds(1)
+        await stage.seconds(3700, lambda: stage.source.put(run(task(beat=int(stage.clock.mono)))))
+
+    stage = play(scene)
+    assert len(stage.told("deadletter.threshold_exceeded")) == 1
+    assert [event.data["cause"] for event in stage.told("incident.opened")] == ["dead_letters:crew"]
+    assert len(stage.told("incident.resolved")) == 1
+
+
+def test_old_dead_letters_that_are_met_for_the_first_time_are_no_storm() -> None:
+    async def scene(stage: Stage) -> None:
+        old = stage.clock.wall - 86_400
+        stage.source.letters += [DeadLetter("r", "t", "manual", "", 1, "", old, "fake", f"k{n}") for n in range(50)]
+        await stage.rounds(3)
+
+    stage = play(scene)
+    assert len(stage.told("deadletter.added")) == 50
+    assert stage.told("incident.opened") == []
+
+
+def test_what_cannot_be_written_at_all_costs_only_itself() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ledger.refuses = "bad"
+        stage.source.put(run(task(), run_id="good", folder="/crew/good"))
+        stage.source.put(run(task(), run_id="bad", folder="/crew/bad"))
+        await stage.rounds(2)
+        assert stage.patrol.recorder.refused > 0
+
+    stage = play(scene)
+    assert {event.run_id for event in stage.told("run.discovered")} == {"good"}
+
+
+def test_every_type_of_event_that_is_told_is_in_the_catalogue() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(), task("u", status=TaskStatus.FAILED), task("v", status=TaskStatus.UNKNOWN)))
+        await stage.seconds(400)
+        stage.source.put(run(task(), status=RunStatus.UNKNOWN))
+        await stage.rounds(2)
+
+    told = {event.type for event in play(scene).told()}
+    assert told <= set(EVENTS) and len(told) > 6

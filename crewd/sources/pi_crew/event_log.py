@@ -77,6 +77,9 @@ class EventLog:
     def skip_to_end(self, seen: Signature) -> None:
         self._log.skip_to_end(seen)
 
+    def note_absent(self) -> None:
+        self._log.note_absent()
+
     def is_settled(self, seen: Signature | None) -> bool:
         return self._log.is_settled(seen)
 

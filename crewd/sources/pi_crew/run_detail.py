@@ -191,13 +191,15 @@ class RunDetail:
 
     def _read_events(self, tally: Tally) -> bool:
         seen = _signature(self._events_path)
-        if self._log.is_settled(seen) or seen is None:
-            return False
         if not self._read_before:
             # First the view, then the history: reading the log begins with the second look.
             self._read_before = True
-            if self._manifest.status in RUN_ENDED:
+            if seen is None:
+                self._log.note_absent()
+            elif self._manifest.status in RUN_ENDED:
                 self._log.skip_to_end(seen)
+            return False
+        if seen is None or self._log.is_settled(seen):
             return False
         news = self._log.read(self._where.root, self._where.relative, self._events_path, seen, self._run_id)
         tally.add_happenings(news.happenings, news.dropped)

@@ -53,7 +53,11 @@ def _family(metric: Metric) -> dict[str, Any]:
 
 
 def _values(metric: Metric) -> list[dict[str, Any]]:
-    return [{"labels": sample.labels, "value": sample.value} for sample in metric.samples if sample.value]
+    return [
+        {"labels": sample.labels, "value": sample.value}
+        for sample in metric.samples
+        if sample.value and not sample.name.endswith("_created")
+    ]
 
 
 def _histograms(metric: Metric) -> list[dict[str, Any]]:

@@ -1,0 +1,96 @@
+"""The command line as a process: how it starts, and how it ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crewd import __version__
+from tests.cli.world import event, write_ledger
+
+CREWD = [sys.executable, "-m", "crewd"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CREWD_")}
+    return {**kept, "HOME": str(folder)}
+
+
+def crewd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CREWD, *arguments], capture_output=True, text=True, env=environment(folder), timeout=30)
+
+
+def test_version_is_told(tmp_path: Path) -> None:
+    result = crewd(tmp_path, "--version")
+    assert (result.returncode, result.stdout) == (0, f"crewd {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--version"], ("msgspec", "pydantic", "rich", "apsw", "http", "asyncio")),
+        (["--help"], ("msgspec", "pydantic", "rich", "apsw", "http", "asyncio")),
+        (["beat", "--run", "r", "--task", "t"], ("pydantic", "rich", "apsw", "http", "asyncio", "prometheus_client")),
+        (["events", "--state-dir", "none"], ("rich", "fastapi", "uvicorn", "prometheus_client")),
+    ],
+)
+def test_a_command_imports_what_it_uses_and_no_more(
+    tmp_path: Path, arguments: list[str], heavy: tuple[str, ...]
+) -> None:
+    code = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print(' '.join(sorted({name.split('.')[0] for name in sys.modules})), file=sys.stderr))\n"
+        f"sys.argv = ['crewd', *{arguments!r}]\n"
+        "from crewd.__main__ import main\nmain()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(tmp_path), timeout=30
+    )
+    loaded = set(result.stderr.splitlines()[-1].split())
+    assert "click" in loaded
+    assert not loaded & set(heavy)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["statsu"], 2),
+        (["status", "--nope"], 2),
+        (["status", "--state-dir", "none"], 69),
+        (["config", "check", "missing.toml"], 78),
+        (["serve", "--config", "missing.toml"], 78),
+    ],
+)
+def test_each_kind_of_end_has_its_exit_code(tmp_path: Path, arguments: list[str], code: int) -> None:
+    result = crewd(tmp_path, *arguments)
+    assert result.returncode == code
+    assert result.stdout == ""
+    assert result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "state", events=[event(seq) for seq in range(1, 5001)])
+    command = [*CREWD, "events", "--after", "0", "--json", "--state-dir", str(tmp_path / "state")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        assert '"seq":1,' in process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(30) == 0
+    assert len(errors.splitlines()) == 1, errors  # that the daemon is away
+
+
+@pytest.mark.parametrize(
+    "module", ["serve", "demo", "status", "show", "explain", "events", "metrics", "beat", "config"]
+)
+def test_every_command_has_a_help_that_begins_with_its_line(tmp_path: Path, module: str) -> None:
+    result = crewd(tmp_path, module, "--help")
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"Usage: python -m crewd {module}")
