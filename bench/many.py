@@ -1,7 +1,8 @@
 """Rounds over 1,000 and 10,000 runs of which one in a hundred changed, against the bare stat calls of their files."""
 
 import time
-from functools import partial
+from itertools import count
+from pathlib import Path
 
 from bench import baseline
 from bench.crews import crew_of, touch
@@ -24,7 +25,9 @@ def compare() -> list[Result]:
     results = []
     for runs in SIZES:
         results += _compare(runs, ended=0, what=f"{runs:,} running runs, 1 % changed")
-    results += _compare(SIZES[-1], ended=SIZES[-1] * 19 // 20, what=f"{SIZES[-1]:,} runs, 5 % of them running, 1 % changed")
+    results += _compare(
+        SIZES[-1], ended=SIZES[-1] * 19 // 20, what=f"{SIZES[-1]:,} runs, 5 % of them running, 1 % changed"
+    )
     return results
 
 
@@ -39,11 +42,11 @@ def _compare(runs: int, ended: int, what: str) -> list[Result]:
         found = interleaved(
             7,
             time.process_time,
-            before=partial(_nothing_then_touch, changing),
+            touch_before_round=lambda: _touch_all(changing),
             round=watched.round,
             stat=lambda: baseline.stat_all(paths),
-            look_before=partial(_nothing_then_touch, changing),
-            look=lambda: watched.look(),
+            touch_before_look=lambda: _touch_all(changing),
+            look=watched.look,
         )
         watched.close()
     cpu, stat = found["round"], found["stat"]
@@ -54,7 +57,9 @@ def _compare(runs: int, ended: int, what: str) -> list[Result]:
             f"round, {what}", f"{milliseconds(cpu)} CPU", against, cpu / stat,
             f"<= {milliseconds(CPU_MAX)} CPU and <= {RATIO_MAX:g}x", cpu <= CPU_MAX and cpu / stat <= RATIO_MAX,
         ),
-        Result(f"of that, looking: {what}", f"{milliseconds(found['look'])} CPU", against, found["look"] / stat, "", None),
+        Result(
+            f"of that, looking: {what}", f"{milliseconds(found['look'])} CPU", against, found["look"] / stat, "", None,
+        ),
         Result(
             f"share of a core at {INTERVAL:g} s: {what}", f"{core:.1%}", "", None,
             f"<= {CORE_MAX:.0%}", core <= CORE_MAX, "computed from the CPU time of one round",
@@ -62,13 +67,13 @@ def _compare(runs: int, ended: int, what: str) -> list[Result]:
     ]  # fmt: skip
 
 
-_marks = iter(range(10**9))
+_marks = count()
 
 
-def _nothing_then_touch(folders: list[object]) -> None:
+def _touch_all(folders: list[Path]) -> None:
     mark = next(_marks)
     for folder in folders:
-        touch(folder, mark)  # type: ignore[arg-type]
+        touch(folder, mark)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A patrol over given folders, without a ledger, for measuring its rounds."""
+"""A patrol over given folders, for measuring its rounds."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ from crewd.engine.witness import Witness
 from crewd.host.files import free_bytes
 from crewd.host.processes import ProcProcesses
 from crewd.ledger.batch import Batch, Memory
+from crewd.ledger.ledger import Ledger
 from crewd.model.event import Event
 from crewd.sources.pi_crew import PiCrewOptions, PiCrewSource
+from crewd.sources.source import Source
 
 INTERVAL = 5.0
 # One beat in a hundred rounds would be silence by the genuine thresholds, and the comparison one of falling ill.
@@ -27,15 +29,16 @@ class NoLedger:
 
 
 class Watched:
-    """One source and the patrol over it, in an event loop of their own."""
+    """One source and the patrol over it, in an event loop of their own. A ledger that is given is closed with it."""
 
-    def __init__(self, project: str, memory: Memory | None = None) -> None:
+    def __init__(self, project: str, memory: Memory | None = None, ledger: Ledger | None = None) -> None:
         self.clock = RoundClock()
         self.source = PiCrewSource(project, PiCrewOptions(follow_index=False))
+        self._ledger = ledger
         self._loop = asyncio.new_event_loop()
         lookout = Lookout(discover=self._sources, timeout=600.0, free_bytes=free_bytes)
         witness = Witness(ProcProcesses(self.clock), "bench", woken=lambda: None)
-        self.patrol = Patrol(self.clock, lookout, witness, NoLedger(), (), thresholds=PATIENT)
+        self.patrol = Patrol(self.clock, lookout, witness, ledger or NoLedger(), (), thresholds=PATIENT)
         if memory is not None:
             self.patrol.recall(memory)
 
@@ -50,9 +53,15 @@ class Watched:
         self._loop.run_until_complete(self.patrol.round())
 
     def close(self) -> None:
-        self.patrol.witness.close() if not self._loop.is_closed() else None
-        self.patrol.lookout.close()
+        self._loop.run_until_complete(self._close())
         self._loop.close()
 
-    def _sources(self, before: Sequence[object]) -> list[PiCrewSource]:
+    async def _close(self) -> None:
+        self.patrol.witness.close()
+        self.patrol.lookout.close()
+        self.source.close()
+        if self._ledger is not None:
+            await self._ledger.close()
+
+    def _sources(self, before: Sequence[Source]) -> list[Source]:
         return [self.source]

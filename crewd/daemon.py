@@ -19,7 +19,7 @@ from crewd.detection.explain import explain
 from crewd.engine.lookout import Lookout
 from crewd.engine.patrol import Patrol
 from crewd.engine.witness import Witness
-from crewd.errors import SettingsError
+from crewd.errors import CrewdError, SettingsError
 from crewd.host.clock import Clock, SystemClock
 from crewd.host.files import free_bytes, write_atomically
 from crewd.host.machine import host_name, own_pid
@@ -48,6 +48,10 @@ HINT_PAUSE = 1.0  # file events wake at most one round in so many seconds
 DAEMON_FILE = "daemon.json"  # where commands find the running daemon
 
 log = structlog.get_logger("crewd.daemon")
+
+
+class CannotListen(CrewdError):
+    """The address of the web pages is taken or not this machine's."""
 
 
 class _Stop(Exception):
@@ -153,6 +157,8 @@ async def serve(
                     on_ready(daemon)
         except* _Stop:
             log.info("daemon.stopping")
+        except* CrewdError as group:
+            raise group.exceptions[0] from None
         daemon.notifier.stopping()
         with contextlib.suppress(LedgerError):  # degraded already, and told so
             await daemon.ledger.commit(Batch(events=(Event("daemon.stopping", daemon.clock.read().wall),)))
@@ -223,7 +229,13 @@ async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
         from crewd.web.server import HttpOptions, Server
 
         server = Server(build_app(daemon), HttpOptions(host=http.host, port=http.port))
-        host, port = await server.start()
+        try:
+            host, port = await server.start()
+        except OSError as error:
+            raise CannotListen(
+                f"http.host, http.port: {http.host}:{http.port} cannot be listened on: {error.strerror}; "
+                "choose another port, 0 for any free one, or http.enabled = false"
+            ) from error
         stack.push_async_callback(server.stop)
         daemon.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     record = {"pid": own_pid(), "url": daemon.url, "started_at": rfc3339(daemon.clock.read().wall)}

@@ -6,7 +6,6 @@ Layout of the file: https://sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +20,7 @@ MAGIC_BIG_ENDIAN = 0x377F0683
 MAGIC = (0x377F0682, MAGIC_BIG_ENDIAN)
 
 Sum = tuple[int, int]
+Pages = dict[int, int]  # page number -> the frame that holds it
 
 
 def size(path: Path) -> int:
@@ -41,9 +41,11 @@ def lost_with_head(path: Path) -> str:
         if log.sound or not log.frame(0):
             return ""  # a log that was just being begun holds nothing
         # The head is synced before the first frame is written, so it broke later; or it broke while the log was being
-        # begun anew, which happens only when all of the old one is in the main file.
-        missing = any(_page(main, number, log.page_size) != page for number, page in log.newest_pages())
-        return "the head of its log is broken, and acknowledged transactions lie behind it" if missing else ""
+        # begun anew, which happens only when all of the old one is in the main file. All but the last transaction,
+        # perhaps, which may have failed and never been acknowledged.
+        if any(log.is_in(main, pages) for pages in log.last_states()):
+            return ""
+        return "the head of its log is broken, and acknowledged transactions lie behind it"
 
 
 def lost_after(path: Path, connection: apsw.Connection) -> str:
@@ -58,11 +60,6 @@ def _log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def _page(main: BinaryIO, number: int, size: int) -> bytes:
-    main.seek((number - 1) * size)
-    return main.read(size)
-
-
 class _Log:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -73,23 +70,26 @@ class _Log:
         self.sound = magic in MAGIC and checksum(header[:24], (0, 0), self._order) == self._start
         self.page_size = size if self.sound else PAGE_SIZE
 
-    def newest_pages(self) -> Iterator[tuple[int, bytes]]:
-        """Number and content of the pages that the frames of the newest log commit, whatever its head says."""
+    def last_states(self) -> tuple[Pages, Pages]:
+        """What the newest frames make of the ledger: without their last transaction, and with it."""
         first = self.frame(0)
-        if first is None:
-            return
-        orders = [self._committed(first.salts, order) for order in "<>"]
-        numbers = max(orders, key=len)  # in the wrong order of bytes no frame continues another
-        for number, place in numbers.items():
-            frame = self.frame(place)
-            assert frame is not None
-            yield number, frame.page
+        salts = [] if first is None else first.salts
+        # In the wrong order of bytes no frame continues another.
+        return max((self._last_states(salts, order) for order in "<>"), key=lambda states: len(states[1]))
 
-    def _committed(self, salts: list[int], order: str) -> dict[int, int]:
-        """Page -> the last frame that holds it."""
+    def is_in(self, main: BinaryIO, pages: Pages) -> bool:
+        for number, place in pages.items():
+            main.seek((number - 1) * self.page_size)
+            frame = self.frame(place)
+            if frame is None or frame.page != main.read(self.page_size):
+                return False
+        return True
+
+    def _last_states(self, salts: list[int], order: str) -> tuple[Pages, Pages]:
         before: Sum | None = None
-        seen: dict[int, int] = {}
-        committed: dict[int, int] = {}
+        seen: Pages = {}
+        former: Pages = {}
+        last: Pages = {}
         for place in range(FRAMES_MAX):
             frame = self.frame(place)
             if frame is None or frame.salts != salts or (before and frame.sum_after(before, order) != frame.written):
@@ -97,8 +97,8 @@ class _Log:
             seen[frame.number] = place
             before = frame.written
             if frame.commits:  # the size of the ledger in pages from here on
-                committed = {number: at for number, at in seen.items() if number <= frame.commits}
-        return committed
+                former, last = last, {number: at for number, at in seen.items() if number <= frame.commits}
+        return former, last
 
     def lost_after(self, accepted: int) -> str:
         """Look behind the last frame that SQLite accepts for a transaction that can only have been acknowledged.

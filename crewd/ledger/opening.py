@@ -88,7 +88,7 @@ def last_seq(connection: apsw.Connection, path: Path) -> int:
 
 def read_meta(connection: apsw.Connection) -> dict[str, int]:
     """Read the ledger's numbers about itself. Raises apsw.Error, rows.Unsound."""
-    return rows.read_meta(connection.execute('SELECT name, value, "check" FROM meta'))
+    return rows.read_meta(connection.execute("SELECT * FROM meta"))
 
 
 @contextlib.contextmanager

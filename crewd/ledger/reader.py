@@ -87,31 +87,33 @@ class Reader:
 
     def runs(self, vanished: bool = False) -> list[Run]:
         """All runs as last written, the latest changed first; with `vanished` also those no longer on disk."""
-        where = "" if vanished else " WHERE vanished = 0"
-        return self._values(Run, f"{rows.SELECT_RUN}{where} ORDER BY updated DESC, run_id")
+        return self._values(
+            Run, "SELECT * FROM runs WHERE vanished <= ? ORDER BY updated DESC, run_id", (int(vanished),)
+        )
 
     def run(self, run_id: str) -> Run | None:
         """One run, also if it vanished; None where no such run was ever seen."""
-        return next(iter(self._values(Run, f"{rows.SELECT_RUN} WHERE run_id = ?", (run_id,))), None)
+        return next(iter(self._values(Run, "SELECT * FROM runs WHERE run_id = ?", (run_id,))), None)
 
     def standings(self, run_id: str = "") -> list[StandingRow]:
         """Where every live worker stands, or those of one run."""
         if run_id:
-            return self._values(StandingRow, f"{rows.SELECT_STANDING} WHERE run_id = ? ORDER BY task_id", (run_id,))
-        return self._values(StandingRow, f"{rows.SELECT_STANDING} ORDER BY run_id, task_id")
+            return self._values(StandingRow, "SELECT * FROM standings WHERE run_id = ? ORDER BY task_id", (run_id,))
+        return self._values(StandingRow, "SELECT * FROM standings ORDER BY run_id, task_id")
 
     def verdicts(self) -> list[DeadVerdict]:
         """Every `dead` verdict, open or settled, the oldest first."""
-        return self._values(DeadVerdict, f"{rows.SELECT_VERDICT} ORDER BY opened_at")
+        return self._values(DeadVerdict, "SELECT * FROM verdicts ORDER BY opened_at")
 
     def incidents(self, open_only: bool = False) -> list[Incident]:
         """Incidents, the oldest first."""
-        where = " WHERE resolved_at IS NULL" if open_only else ""
-        return self._values(Incident, f"{rows.SELECT_INCIDENT}{where} ORDER BY opened_at")
+        if open_only:
+            return self._values(Incident, "SELECT * FROM incidents WHERE resolved_at IS NULL ORDER BY opened_at")
+        return self._values(Incident, "SELECT * FROM incidents ORDER BY opened_at")
 
     def letters(self) -> list[DeadLetter]:
         """Dead letters in the order in which crewd met them."""
-        return self._values(DeadLetter, f"{rows.SELECT_LETTER} ORDER BY rowid")
+        return self._values(DeadLetter, "SELECT * FROM letters ORDER BY rowid")
 
     def last_seq(self) -> int:
         """The newest number ever given to an event; 0 before the first."""

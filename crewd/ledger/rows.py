@@ -25,6 +25,7 @@ _INTEGER_MAX = 2**63 - 1  # of SQLite
 
 EVENT_COLUMNS = 'seq, at, type, run_id, task_id, attempt, runtime, crew, actor, data, "check"'
 INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 -- constants only
+VANISHED = 6  # column of `runs`
 INSERT_META = "INSERT OR REPLACE INTO meta VALUES (?,?,?)"
 INSERT_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?,?,?)"
 # Not OR REPLACE, which would delete the row and insert it again in every index.
@@ -33,20 +34,22 @@ INSERT_RUN = (
     "crew = excluded.crew, status = excluded.status, folder = excluded.folder, updated = excluded.updated, "
     'vanished = excluded.vanished, body = excluded.body, "check" = excluded."check"'
 )
-# A row that is damaged already is left alone: sealing it again would hide the damage.
-VANISH_RUN = (
-    'UPDATE runs SET vanished = 1, updated = ?, "check" = check_of(run_id, 1, body) '
-    'WHERE run_id = ? AND "check" = check_of(run_id, vanished, body)'
-)
+# A row that is damaged already is left alone: a new check would hide the damage.
+VANISH_RUN = """
+    UPDATE runs SET vanished = 1, updated = ?1,
+        "check" = check_of(run_id, runtime, crew, status, folder, ?1, 1, body)
+    WHERE run_id = ?2 AND "check" = check_of(run_id, runtime, crew, status, folder, updated, vanished, body)
+"""
 VANISH_STANDINGS = "DELETE FROM standings WHERE run_id = ?"
 INSERT_STANDING = "INSERT OR REPLACE INTO standings VALUES (?,?,?,?,?)"
 DELETE_STANDING = "DELETE FROM standings WHERE run_id = ? AND task_id = ?"
 INSERT_VERDICT = "INSERT OR REPLACE INTO verdicts VALUES (?,?,?,?,?,?,?,?)"
 INSERT_INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?,?,?,?,?,?)"
 # A letter does not name its crew; its run does, and may be gone when the letter is counted.
-INSERT_LETTER = (
-    "INSERT OR IGNORE INTO letters VALUES (?1,?2,coalesce((SELECT crew FROM runs WHERE run_id = ?2), ''),?3,?4,?5)"
-)
+INSERT_LETTER = """
+    INSERT OR IGNORE INTO letters SELECT ?1, ?2, crew, ?3, ?4, check_of(?1, ?2, crew, ?3, ?4)
+    FROM (SELECT coalesce((SELECT crew FROM runs WHERE run_id = ?2), '') AS crew)
+"""
 
 
 class Prepared(NamedTuple):
@@ -91,12 +94,11 @@ def check_of(*content: object) -> int:
 
 
 def meta_row(name: str, value: int) -> Row:
-    return name, value, check_of(name, value)
+    return _checked(name, value)
 
 
 def cursor_row(name: str, value: str) -> Row:
-    name, value = _text(name), _text(value)
-    return name, value, check_of(name, value)
+    return _checked(_text(name), _text(value))
 
 
 def read_event(row: Row) -> Event:
@@ -119,7 +121,7 @@ def read_cursors(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def body_reader(kind: type[V]) -> Callable[[Row], V]:
-    """Make the function that turns a row (key columns .., body, check) into a value. It raises Unsound."""
+    """Make the function that turns a row (columns .., body, check) into a value. It raises Unsound."""
     decoder = msgspec.json.Decoder(kind)
     name = kind.__name__
 
@@ -137,16 +139,8 @@ class Unsound(Exception):
     """A row is not what was written. Whoever knows the file turns this into LedgerDamaged."""
 
 
-# Selected in the order in which the check was made: key columns, body, check.
-SELECT_RUN = 'SELECT run_id, vanished, body, "check" FROM runs'
-SELECT_STANDING = 'SELECT run_id, task_id, body, "check" FROM standings'
-SELECT_VERDICT = 'SELECT run_id, task_id, attempt, body, "check" FROM verdicts'
-SELECT_INCIDENT = 'SELECT subject, cause, opened_at, body, "check" FROM incidents'
-SELECT_LETTER = 'SELECT key, body, "check" FROM letters'
-
-
 def _event_row(event: Event) -> Row:
-    row = (
+    return _checked(
         event.seq,
         _moment(event.at),
         _text(event.type),
@@ -158,36 +152,35 @@ def _event_row(event: Event) -> Row:
         _text(event.actor),
         _json(event.data),
     )
-    return *row, check_of(*row)
 
 
 def _run_row(run: Run, now: float) -> Row:
-    run_id, body = _text(run.run_id), _json(run)
-    check = check_of(run_id, 0, body)
-    return run_id, _text(run.runtime), _text(run.crew), run.status.value, _text(run.folder), now, 0, body, check
+    columns = (_text(run.run_id), _text(run.runtime), _text(run.crew), run.status.value, _text(run.folder))
+    return _checked(*columns, now, 0, _json(run))
 
 
 def _standing_row(row: StandingRow) -> Row:
-    key = (_text(row.run_id), _text(row.task_id))
-    body = _json(row)
-    return *key, row.standing.level.value, body, check_of(*key, body)
+    return _checked(_text(row.run_id), _text(row.task_id), row.standing.level.value, _json(row))
 
 
 def _verdict_row(verdict: DeadVerdict) -> Row:
     key = (_text(verdict.run_id), _text(verdict.task_id), _integer(verdict.attempt))
-    body = _json(verdict)
-    return *key, verdict.outcome.value, _moment(verdict.opened_at), verdict.settled_at, body, check_of(*key, body)
+    return _checked(
+        *key, verdict.outcome.value, _moment(verdict.opened_at), _moment_or_none(verdict.settled_at), _json(verdict)
+    )
 
 
 def _incident_row(incident: Incident) -> Row:
     key = (_text(incident.subject), _text(incident.cause), _moment(incident.opened_at))
-    body = _json(incident)
-    return *key, incident.resolved_at, body, check_of(*key, body)
+    return _checked(*key, _moment_or_none(incident.resolved_at), _json(incident))
 
 
 def _letter_row(letter: DeadLetter) -> Row:
-    key, body = _text(letter.key), _json(letter)
-    return key, _text(letter.run_id), letter.at, body, check_of(key, body)
+    return _text(letter.key), _text(letter.run_id), _moment_or_none(letter.at), _json(letter)
+
+
+def _checked(*columns: object) -> Row:
+    return *columns, check_of(*columns)
 
 
 def _json(value: object) -> str:
@@ -225,6 +218,10 @@ def _moment(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{value} is no time")
     return float(value)
+
+
+def _moment_or_none(value: float | None) -> float | None:
+    return None if value is None else _moment(value)
 
 
 def _verify(name: str, key: object, row: Row) -> bool:

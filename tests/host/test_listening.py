@@ -1,6 +1,3 @@
-"""Listening sockets: any free port, and a taken one is an error that can be told."""
-
-import errno
 import socket
 
 import pytest
@@ -8,24 +5,18 @@ import pytest
 from crewd.host.listening import address, listen
 
 
-def test_port_zero_takes_a_free_one_that_can_be_reached() -> None:
+def test_any_free_port_is_taken_and_told() -> None:
     with listen("127.0.0.1", 0) as listening:
         host, port = address(listening)
         assert host == "127.0.0.1" and port > 0
-        with socket.create_connection((host, port)):
-            pass
+        socket.create_connection((host, port), timeout=5).close()
 
 
-def test_a_taken_port_is_an_error() -> None:
-    with listen("127.0.0.1", 0) as listening, pytest.raises(OSError) as refused:
-        listen(*address(listening))
-    assert refused.value.errno == errno.EADDRINUSE
+def test_a_taken_port_is_told() -> None:
+    with listen("127.0.0.1", 0) as listening, pytest.raises(OSError, match="in use"):
+        listen("127.0.0.1", address(listening)[1])
 
 
-def test_a_port_can_be_had_again_at_once_after_closing() -> None:
-    with listen("127.0.0.1", 0) as listening:
-        place = address(listening)
-        with socket.create_connection(place):
-            listening.setblocking(True)
-            listening.accept()[0].close()
-    listen(*place).close()
+def test_a_name_that_does_not_resolve_is_told() -> None:
+    with pytest.raises(OSError):
+        listen("no such name", 0)

@@ -130,8 +130,6 @@ def test_names_keep_the_rules_that_promtool_does_not_know() -> None:
         assert not set(family.labels) & {"pid", "path", "error", "goal"}, name
         if family.name != "crew_worker_last_progress_timestamp_seconds":
             assert not set(family.labels) & {"run", "task", "run_id", "task_id"}, name
-        for label in set(family.labels) - {"metric", "loop"}:  # named for what they count
-            assert label not in name.removesuffix("_total").split("_")[1:], (name, label)
 
 
 def test_promtool_finds_nothing_to_complain_of() -> None:
@@ -270,9 +268,8 @@ def test_a_flood_of_names_cannot_make_series_without_end() -> None:
     for number in range(3000):
         data = {"task_type": f"type{number % 60}"}
         world.metrics.on_events([event("task.failed", number + 1, crew=f"crew{number % 70}", data=data)])
-    samples = [series for series in world.samples() if series.startswith("crew_tasks_finished_total{")]
-    assert len(samples) <= 201
-    assert sum(world.samples()[series] for series in samples) == 3000
+    counts = [value for series, value in world.samples().items() if series.startswith("crew_tasks_finished_total{")]
+    assert len(counts) <= 201 and sum(counts) == 3000
 
 
 def test_the_series_of_a_crew_that_is_long_gone_are_forgotten_and_make_room() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 from math import inf, nan
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -246,3 +247,9 @@ def test_gzip_is_left_out_where_it_would_not_pay() -> None:
     answer = ask(State(), "/metrics?name[]=crewd_hold", headers={"accept-encoding": "gzip"})
     assert "content-encoding" not in answer.headers
     assert gzip.decompress(gzip.compress(answer.content)) == answer.content
+
+
+def test_the_reference_page_tells_every_route_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()
+    told = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `/")}
+    assert told == set(ask(State(), "/openapi.json").json()["paths"]) | {"/", "/openapi.json"}

@@ -96,7 +96,7 @@ class Sinks:
             self._packer.shutdown(wait=False, cancel_futures=True)
 
     async def _follow_events(self) -> None:
-        retry = FIRST_RETRY
+        first = retry = min(FIRST_RETRY, self._options.retry_max)
         while True:
             self._wake.clear()
             more = await self._attempt(self._events.pump, self._events_tally)
@@ -104,7 +104,7 @@ class Sinks:
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, self._options.retry_max)
                 continue
-            retry = FIRST_RETRY
+            retry = first
             if not more:
                 await self._wait()
 

@@ -141,6 +141,7 @@ def test_a_damaged_side_file_costs_nothing_while_the_day_file_is_there(world: Wo
     assert seqs(world.file()) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_cut_at_any_byte_nothing_is_lost_and_nothing_torn_is_left(world: World) -> None:
     world.log.add(3)
     world.drain()
