@@ -59,6 +59,7 @@ def patrol_options(settings: Settings) -> PatrolOptions:
         # A second look that comes later than the next round would delay every true death.
         exit_settle=min(2.0, patrol.interval),
         look_timeout=patrol.look_timeout,
+        activity_every=min(30.0, 6 * patrol.interval),
         discover_every=max(1, round(settings.sources.discover_every / patrol.interval)),
         waiting_alert_after=patrol.waiting_alert_after,
         dead_letters_per_hour=settings.dead_letters.threshold_per_hour,

@@ -69,8 +69,12 @@ class Daemon:
         import http.client
 
         self._url = url
-        parts = urlsplit(url)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=TIMEOUT_SECONDS)
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or 80
+            self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        except (ValueError, http.client.InvalidURL) as error:
+            raise DaemonUnreachable(f"daemon unreachable at {url}: {error}") from None
 
     def json(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """Ask for JSON. What is None in the query is left out."""
@@ -85,7 +89,7 @@ class Daemon:
         import http.client
 
         if not self._url:
-            raise DaemonUnreachable("daemon unreachable: it is not running")
+            raise DaemonUnreachable("daemon unreachable: it is not running, or does not listen")
         target = path + ("?" + urlencode(query, doseq=True) if query else "")
         try:
             self._connection.request("GET", target, headers={"Accept": accept})

@@ -31,7 +31,7 @@ def explain(run: str, task: str, config_file: Path | None, state_dir: Path | Non
     answer = ask(place, online, lambda reader: past_task(reader, run, task, place.redactor()))
     say_notice(answer)
     if as_json:
-        print_json({"source": answer.source, "as_of": answer.as_of, **answer.body})
+        print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})
     else:
         print_lines(_lines(answer.body))
 

@@ -28,7 +28,7 @@ def show(run: str, config_file: Path | None, state_dir: Path | None, as_json: bo
     answer = _answer(find(state_dir, config_file), run)
     say_notice(answer)
     if as_json:
-        print_json({"source": answer.source, "as_of": answer.as_of, **answer.body})
+        print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})
     else:
         print_lines(_lines(answer.body))
 

@@ -262,15 +262,24 @@ class Settings(BaseSettings):
 # What a reload cannot change in a running daemon.
 NEEDS_RESTART = frozenset(
     {
+        "sources.follow_index",
+        "sources.max_file_bytes",
+        "sources.watch",
         "ledger.folder",
         "sinks.enabled",
         "sinks.folder",
+        "sinks.retention_days",
+        "sinks.retention_bytes",
+        "sinks.gzip",
+        "sinks.metrics_every",
         "metrics.max_crews",
         "metrics.per_worker",
         "metrics.per_worker_max",
         "http.enabled",
         "http.host",
         "http.port",
+        "http.allowed_hosts",
         "log.format",
+        "redact.secrets",
     }
 )

@@ -8,7 +8,9 @@ from crewd.engine.tidings import Tidings
 from crewd.engine.verdicts import Verdicts
 from crewd.model.event import Event
 from crewd.model.moment import Reading
-from crewd.model.verdict import RANK, DeadVerdict, Level, Outcome, Reason
+from crewd.model.verdict import RANK, DeadVerdict, Level, Outcome, Reason, Wedge
+
+NOTHING_MOVES = (10, 11)  # rows of the evidence table; before them "unknown" is no news
 
 
 def tell_standing(
@@ -24,8 +26,8 @@ def tell_standing(
     standing, run, task = worker.standing, entry.run, worker.task
     if standing.wedge is not worker.told_wedge:
         worker.told_wedge = standing.wedge
-        if standing.wedge is not None:
-            wedge = standing.wedge
+        wedge = standing.wedge
+        if wedge is not None and (wedge is not Wedge.UNKNOWN or worker.verdict.row in NOTHING_MOVES):
             data: dict[str, object] = {"wedge": wedge.value, "remedy": REMEDIES[wedge], "because": standing.because}
             tidings.tell(task_event("worker.wedged", run, task, now.wall, data))
     if is_flapping(standing, observed) and not was_flapping:

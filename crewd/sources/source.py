@@ -29,7 +29,10 @@ class Source(Protocol):
         ...
 
     def watch_paths(self) -> list[str]:
-        """Name the folders in which the next change is likely, most telling first: a hint for `watch.Watch`."""
+        """Name the folders in which the next change is likely, most telling first: a hint for `watch.Watch`.
+
+        The only method that may be called while a look is under way.
+        """
         ...
 
     def close(self) -> None:

@@ -49,6 +49,8 @@ class Watch:
     def __init__(self, paths: Iterable[str] = (), options: WatchOptions | None = None) -> None:
         self._options = options or WatchOptions()
         self._limit = self._options.paths_max
+        self._networks: dict[str, bool] = {}  # folder -> whether what is in it lies on a network filesystem
+        self._asked: tuple[str, ...] = ()
         self._wanted = self._choose(paths)
         self._changed = asyncio.Event()
         self._aimed = asyncio.Event()
@@ -72,7 +74,11 @@ class Watch:
 
     def aim(self, paths: Iterable[str]) -> None:
         """Watch these folders from now on, the first ones first where there are too many."""
-        wanted = self._choose(paths)
+        asked = tuple(paths)
+        if asked == self._asked:
+            return
+        self._asked = asked
+        wanted = self._choose(asked)
         if set(wanted) != set(self._wanted):
             self._wanted = wanted
             self._aimed.set()
@@ -101,11 +107,18 @@ class Watch:
             if len(chosen) >= self._limit:
                 break
             try:
-                if signature(path) is not None and not is_network(path):
+                if signature(path) is not None and not self._is_network(path):
                     chosen.append(path)
             except OSError:
                 continue
         return tuple(chosen)
+
+    def _is_network(self, path: str) -> bool:
+        # Asked once for the folders of one folder: run folders come by the thousand, and mounts do not.
+        above = path.rpartition("/")[0]
+        if above not in self._networks:
+            self._networks[above] = is_network(path)
+        return self._networks[above]
 
     async def _run(self) -> None:
         while True:
@@ -132,7 +145,6 @@ class Watch:
             stop_event=self._stop,
             recursive=False,
             ignore_permission_denied=True,
-            raise_interrupt=False,
         ):
             self._changed.set()
 

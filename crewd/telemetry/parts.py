@@ -30,12 +30,12 @@ class Part(Collector):
         return self._describe()
 
     def collect(self) -> Iterable[Metric]:
+        # Family by family: all series of a large installation at once would make the garbage collector stop everyone.
         try:
-            return list(self._collect())
+            yield from self._collect()
         except Exception:  # noqa: BLE001 - a scrape is answered whatever happens to one part: the rest tells of it
             self._failed(self._name)
             structlog.get_logger("crewd.metrics").exception("metrics.part_failed", part=self._name)
-            return ()
 
 
 def describe(families: Iterable[Family]) -> list[Metric]:

@@ -1,6 +1,6 @@
 """Tallies: the counters and histograms of the table, with capped labels, zero-filled, and free of global state."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
@@ -91,16 +91,16 @@ class Tallies:
         """Name the families, without their series."""
         return [metric for wrapper in self._metrics.values() for metric in wrapper.describe()]
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> Iterator[Metric]:
         """Give all series, without the `_created` ones.
 
         The library can switch those off only for the whole process (disable_created_metrics sets a module global),
         which a daemon that may be embedded must not do to its host.
         """
-        collected = [metric for wrapper in self._metrics.values() for metric in wrapper.collect()]
-        for metric in collected:
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-        return collected
+        for wrapper in self._metrics.values():
+            for metric in wrapper.collect():
+                metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+                yield metric
 
     def _labels(self, name: str, values: tuple[str, ...], fold_counts: bool = True) -> tuple[str, ...]:
         family, known = self._families[name], self._known[name]

@@ -1,8 +1,14 @@
 """The command line as a process: how it starts, and how it ends."""
 
+import contextlib
+import fcntl
 import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -41,7 +47,8 @@ def test_a_command_imports_what_it_uses_and_no_more(
 ) -> None:
     code = (
         "import sys, atexit\n"
-        "atexit.register(lambda: print(' '.join(sorted({name.split('.')[0] for name in sys.modules})), file=sys.stderr))\n"
+        "names = lambda: ' '.join({name.split('.')[0] for name in sys.modules})\n"
+        "atexit.register(lambda: print(names(), file=sys.stderr))\n"
         f"sys.argv = ['crewd', *{arguments!r}]\n"
         "from crewd.__main__ import main\nmain()\n"
     )
@@ -94,3 +101,61 @@ def test_every_command_has_a_help_that_begins_with_its_line(tmp_path: Path, modu
     result = crewd(tmp_path, module, "--help")
     assert result.returncode == 0
     assert result.stdout.startswith(f"Usage: python -m crewd {module}")
+
+
+def start(folder: Path, *arguments: str, stdout: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+    unbuffered = {**environment(folder), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [*CREWD, *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, env=unbuffered, start_new_session=True
+    )
+
+
+@pytest.mark.slow
+def test_following_shows_what_comes_and_ends_well_on_interrupt(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "state", events=[event(1)])
+    with start(tmp_path, "events", "-f", "--json", "--after", "0", "--state-dir", str(tmp_path / "state")) as process:
+        assert process.stdout is not None
+        assert '"seq":1,' in process.stdout.readline()
+        write_ledger(tmp_path / "state", events=[event(2)])
+        assert '"seq":2,' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_watching_off_a_terminal_prints_one_picture_below_the_other(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "state")
+    with start(tmp_path, "status", "--watch", "--every", "0.5", "--state-dir", str(tmp_path / "state")) as process:
+        assert process.stdout is not None
+        heads = 0
+        while heads < 2:
+            heads += process.stdout.readline().startswith("crewd not running")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("watch", [False, True])
+def test_on_a_terminal_there_is_colour_besides_the_words(tmp_path: Path, watch: bool) -> None:
+    write_ledger(tmp_path / "state")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    arguments = ["status", "--state-dir", str(tmp_path / "state"), *(["--watch"] if watch else [])]
+    with start(tmp_path, *arguments, stdout=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while b"healthy  t1" not in seen.replace(b"\x1b[0m", b"").replace(b"\x1b[32m", b""):
+            seen += os.read(ours, 4096)
+        if watch:
+            process.send_signal(signal.SIGINT)
+        # Read on, or the process waits for us.
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while more := os.read(ours, 4096):
+                seen += more
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    os.close(ours)
+    assert b"\x1b[1;31mDEAD" in seen
+    assert (b"\x1b[?1049h" in seen) is watch, "the whole screen is used only for watching, and given back"
+    assert (b"\x1b[?1049l" in seen) is watch

@@ -44,7 +44,7 @@ def test_status_shows_trouble_first_with_words_and_not_colour_alone(state: Path)
     assert online.stderr == ""
     assert offline.stdout.startswith("crewd not running · 3 runs · 3 workers · 1 dead · 1 warn · 1 healthy")
     assert "silent 6m40s" not in offline.stdout, "nobody measures silence while the daemon is down"
-    assert "daemon unreachable: it is not running; showing the ledger as of " in offline.stderr
+    assert "daemon unreachable: it is not running, or does not listen; showing the ledger as of " in offline.stderr
 
 
 def test_status_json_says_who_answered(state: Path) -> None:
@@ -134,9 +134,9 @@ def test_events_begin_with_the_newest_or_after_a_number(tmp_path: Path) -> None:
         assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == list(range(2481, 2501))
     for result in both(tmp_path, "events", "--json", "--after", "100"):
         assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == list(range(101, 2501))
+    assert result.stderr.count("daemon unreachable") == 1, "told once, not for each page"
     for result in both(tmp_path, "events", "--json", "--after", "100", "--limit", "3"):
         assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == [101, 102, 103]
-    assert offline.stderr.count("daemon unreachable") == 1
 
 
 def test_events_can_be_chosen_by_type_and_run(tmp_path: Path) -> None:
@@ -182,7 +182,18 @@ def test_a_daemon_that_was_killed_is_not_asked_although_its_file_is_there(state:
     assert "it is not running" in result.stderr
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"pid": "x", "url": 3}', "{", '{"pid": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"pid": "x", "url": 3}',
+        "{",
+        '{"pid": 1}',
+        '{"pid": 1, "url": "http://x:9999999"}',
+        '{"pid": 1, "url": 7}',
+    ],
+)
 def test_a_broken_address_file_counts_as_none(state: Path, text: str) -> None:
     (state / "daemon.json").write_text(text)
     assert crewd("status", "--state-dir", str(state), folder=state).exit_code == 0

@@ -155,7 +155,12 @@ def test_more_than_fifty_runs_are_all_seen(subject: Subject) -> None:
 
 @pytest.mark.parametrize(
     ("data", "result"),
-    [(b"", ReadResult.TORN), (b'{"a', ReadResult.TORN), (b"\x00\x01", ReadResult.INVALID), (b"3", ReadResult.INVALID)],
+    [
+        (b"", ReadResult.TORN),
+        (b'{"a', ReadResult.TORN),
+        (b"\x00\x01", ReadResult.INVALID),
+        (b"3", ReadResult.INVALID),
+    ],
 )
 def test_a_bad_file_is_no_information_in_every_look_until_it_is_mended(
     subject: Subject, data: bytes, result: ReadResult

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crewd.detection.health import local_health
+from crewd.detection.health import PRESSURE_BAD, local_health
 
 numbers = st.floats(min_value=0.0, max_value=1e9)
 percents = st.floats(min_value=0.0, max_value=100.0)
@@ -16,8 +16,8 @@ percents = st.floats(min_value=0.0, max_value=100.0)
         (0.0, 0.0, 1.0),
         (0.25, 0.0, 1.0),  # rounds are never exact
         (-3.0, 0.0, 1.0),  # woken early
-        (0.0, 40.0, 1.0),  # a busy machine
-        (0.0, 70.0, 1.5),
+        (0.0, PRESSURE_BAD, 1.0),  # a busy machine
+        (0.0, (PRESSURE_BAD + 100.0) / 2, 1.5),
         (0.0, 100.0, 2.0),
         (1e6, 0.0, 5.0),
         (1e6, 100.0, 5.0),

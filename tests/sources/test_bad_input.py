@@ -248,7 +248,10 @@ FILES = st.sampled_from(
 )
 SCRAPS = st.sampled_from(
     [
-        *(json.dumps(value).encode() for value in (task(), [task()], event(1), named("x").decode(), {"pid": -1}, [[]])),
+        *(
+            json.dumps(value).encode()
+            for value in (task(), [task()], event(1), named("x").decode(), {"pid": -1}, [[]])
+        ),
         b'{"runId":"' + RUN.encode() + b'","status":"running","async":{"pid":1e300},"waitState":[]}',
         b'[{"id":"01_explore","status":{},"attempts":[1],"lifetimeUsage":{"input":-5,"cost":1e308}}]',
         b'{"entries":{"01_explore":{"pid":99999999999999999999,"updatedAt":"9999-99-99"}}}',

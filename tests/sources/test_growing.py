@@ -111,7 +111,9 @@ def test_a_replaced_file_is_read_again_and_its_lines_say_so(log: Log) -> None:
     log.append(b"four\n")
     seen = signature(str(log.path))
     assert seen is not None
-    assert [(line.data, line.repeated) for line in log.growing.read(log.root, "log", seen).lines] == [(b"four", False)]
+    assert [(line.data, line.repeated) for line in log.growing.read(log.root, "log", seen).lines] == [
+        (b"four", False)
+    ]
 
 
 def test_a_file_cut_in_place_is_read_from_its_beginning(log: Log) -> None:

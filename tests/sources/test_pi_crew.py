@@ -136,7 +136,11 @@ def test_the_newest_written_time_is_shown_whichever_clock_wrote_it(crew: CrewFol
 
 @pytest.mark.parametrize(
     ("heartbeat", "reason"),
-    [({"lastSeenAt": at(3600)}, "future"), ({"lastSeenAt": at(-3600)}, "regressed"), ({"lastSeenAt": 7}, "malformed")],
+    [
+        ({"lastSeenAt": at(3600)}, "future"),
+        ({"lastSeenAt": at(-3600)}, "regressed"),
+        ({"lastSeenAt": 7}, "malformed"),
+    ],
 )
 def test_a_heartbeat_that_cannot_be_right_is_told_once(
     crew: CrewFolder, source: PiCrewSource, heartbeat: dict[str, Any], reason: str

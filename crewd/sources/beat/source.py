@@ -30,6 +30,7 @@ class BeatSource:
         self._complaints = Complaints()
         self._seen: Signature | None = None
         self._again = False
+        self._watch_paths: list[str] = []
         self._turn = 0
 
     def look(self, now: Reading) -> Look:
@@ -62,12 +63,14 @@ class BeatSource:
                 tally.complain(run.folder, "list", f"a defect of crewd, please report it: {error!r:.200}")
         for run_id in gone:
             self._forget(run_id, tally)
+        if tally.changed or tally.vanished or self._turn == 1:
+            live = [run.folder for run in self._runs.values() if run.run is None or run.run.status not in RUN_ENDED]
+            self._watch_paths = [self.folder, *live[-WATCHED_MAX:]]
         return tally.look()
 
     def watch_paths(self) -> list[str]:
-        """Name the root, and the folders of the live runs."""
-        live = [run.folder for run in self._runs.values() if run.run is None or run.run.status not in RUN_ENDED]
-        return [self.folder, *live[-WATCHED_MAX:]]
+        """Name the root, and the folders of the live runs, as of the latest look. Any thread may ask."""
+        return self._watch_paths
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -33,6 +33,7 @@ class PiCrewSource:
         self._homes: dict[str, Place] = {}  # run id -> the place it was found in
         self._others: tuple[str, ...] = ()
         self._complaints = Complaints()
+        self._watch_paths: list[str] = []
         self._turn = 0
 
     def look(self, now: Reading) -> Look:
@@ -50,13 +51,13 @@ class PiCrewSource:
         self._follow_indexes(tally)
         self._list(tally, now, thorough)
         self._look_at_runs(tally, now, thorough)
+        if tally.changed or tally.vanished or self._turn == 1:
+            self._watch_paths = self._list_watch_paths()
         return tally.look()
 
     def watch_paths(self) -> list[str]:
-        """Name the folders of runs, and the folders of the live runs."""
-        places = [place.path for place in (*self._places, *self._followed.values())]
-        live = [watch.where.folder for watch in self._runs.values() if watch.is_live]
-        return places + live[-WATCHED_MAX:]
+        """Name the folders of runs, and the folders of the live runs, as of the latest look. Any thread may ask."""
+        return self._watch_paths
 
     def leave_to_others(self, roots: Iterable[str]) -> None:
         """Name the roots of other sources: runs below them that the index names are not followed."""
@@ -67,6 +68,11 @@ class PiCrewSource:
         self._root.close()
         for place in self._followed.values():
             place.root.close()
+
+    def _list_watch_paths(self) -> list[str]:
+        places = [place.path for place in (*self._places, *self._followed.values())]
+        live = [watch.where.folder for watch in self._runs.values() if watch.is_live]
+        return places + live[-WATCHED_MAX:]
 
     def _is_user_root(self, place: Place) -> bool:
         return self._options.follow_index and USER_ROOT in place.path
