@@ -44,7 +44,7 @@ async def _compare(folder: Path) -> list[Result]:
             f">= {PER_SECOND_MIN:,}/s", rate >= PER_SECOND_MIN,
         ),
         Result(
-            "one event committed alone", milliseconds(alone), f"append of 300 bytes and fdatasync: {milliseconds(sync)}",
+            "one event committed alone", milliseconds(alone), f"300 bytes and fdatasync: {milliseconds(sync)}",
             ratio, f"<= {ALONE_MAX:g}x", ratio <= ALONE_MAX,
         ),
         *_history(folder / "state", building),

@@ -58,7 +58,8 @@ def _compare(runs: int, ended: int, what: str) -> list[Result]:
             f"<= {milliseconds(CPU_MAX)} CPU and <= {RATIO_MAX:g}x", cpu <= CPU_MAX and cpu / stat <= RATIO_MAX,
         ),
         Result(
-            f"of that, looking: {what}", f"{milliseconds(found['look'])} CPU", against, found["look"] / stat, "", None,
+            f"of that, looking: {what}", f"{milliseconds(found['look'])} CPU", against, found["look"] / stat,
+            "", None,
         ),
         Result(
             f"share of a core at {INTERVAL:g} s: {what}", f"{core:.1%}", "", None,

@@ -5,7 +5,7 @@ def main() -> None:
     """Run the command line."""
     from crewd.cli.main import cli
 
-    cli()
+    cli(prog_name="crewd")
 
 
 if __name__ == "__main__":

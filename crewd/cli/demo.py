@@ -80,7 +80,7 @@ async def _watch_a_play(folder: Path, loaded: "Loaded", script: "Script", length
     clock = SuspendableClock(SystemClock())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    screen = _screen(no_color)
+    screen = _screen(no_color, stop)
 
     def ready(running: daemon.Daemon) -> None:
         # There is nothing to load again: a terminal that is closed ends the demo.
@@ -146,11 +146,11 @@ def _where_to_look(folder: Path, url: str) -> list[str]:
     ]
 
 
-def _screen(no_color: bool) -> "PlainScreen | LiveScreen":
+def _screen(no_color: bool, stop: asyncio.Event) -> "PlainScreen | LiveScreen":
     from crewd.cli.demo_screen import LiveScreen, PlainScreen
 
     if not is_terminal():
-        return PlainScreen()
+        return PlainScreen(gone=stop.set)
     from rich.console import Console
 
     return LiveScreen(Console(file=sys.stdout, no_color=no_color, highlight=False))

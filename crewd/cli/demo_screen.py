@@ -1,13 +1,13 @@
 """What `crewd demo` shows: a live picture on a terminal, one line an event everywhere else."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from crewd.cli.screen import Line, columns, plain
-from crewd.cli.text import span
+from crewd.cli.text import clean, span
 from crewd.model.event import Event
 from crewd.model.moment import rfc3339
 from crewd.model.report import RoundReport
@@ -27,30 +27,40 @@ COLOURS = {
 
 
 class PlainScreen:
-    """One line for each event, as it happens."""
+    """One line for each event, as it happens. `gone` is called when whoever read them has gone."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
+    def __init__(self, gone: Callable[[], None]) -> None:
+        self._gone = gone
+        self._flooded = False
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if event.type not in QUIET:
-                click.echo(plain(event_line(event)))
+                self._print(plain(event_line(event)))
 
     def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
-        return
+        flooded = report.happenings_dropped > 0
+        if flooded and not self._flooded:
+            self._print(plain(flood_line(snapshot.taken_at, report.happenings_dropped)))
+        self._flooded = flooded
 
     def direct(self, words: str, wall: float) -> None:
         """Show a stage direction: what the play does, as opposed to what crewd finds out."""
-        click.echo(plain(direction_line(words, wall)))
+        self._print(plain(direction_line(words, wall)))
 
     def say(self, lines: Sequence[str]) -> None:
         """Show what a person should know from the beginning."""
         for line in lines:
-            click.echo(line)
+            self._print(line)
 
     def close(self) -> None:
-        return
+        """There is nothing to put back."""
+
+    def _print(self, line: str) -> None:
+        try:
+            click.echo(line)
+        except BrokenPipeError:
+            self._gone()
 
 
 class LiveScreen:
@@ -61,6 +71,7 @@ class LiveScreen:
 
         self._said: Sequence[str] = ()
         self._snapshot = EMPTY
+        self._dropped = 0
         self._latest: deque[Line] = deque(maxlen=EVENTS_SHOWN)
         self._live: Live = Live(console=console, screen=False, auto_refresh=False, vertical_overflow="crop")
         self._live.start()
@@ -70,6 +81,7 @@ class LiveScreen:
 
     def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._dropped += report.happenings_dropped
         self._draw()
 
     def direct(self, words: str, wall: float) -> None:
@@ -88,12 +100,15 @@ class LiveScreen:
         from rich.text import Text
 
         lines: list[Line] = [[(line, "faint")] for line in self._said]
-        lines += [[], *picture(self._snapshot), [], [("what happened", "head")], *self._latest]
+        lines += [[], *picture(self._snapshot)]
+        if self._dropped:
+            lines.append(flood_line(self._snapshot.taken_at, self._dropped))
+        lines += [[], [("what happened", "head")], *self._latest]
         texts = []
         for line in lines:
             text = Text(no_wrap=True, overflow="ellipsis")
             for words, style in line:
-                text.append(words, COLOURS[style])
+                text.append(clean(words), COLOURS[style])
             texts.append(text)
         self._live.update(Group(*texts), refresh=True)
 
@@ -126,6 +141,12 @@ def event_line(event: Event) -> Line:
         said.append(f"{seconds:.0f} s")
     line.append((": ".join(said), ""))
     return line
+
+
+def flood_line(wall: float, lines: int) -> Line:
+    """Tell that a runtime writes more than a round takes in."""
+    words = f"{lines:,} lines of event logs left out, over the cap of a round: nobody else waits for them"
+    return [(f"{_time(wall)} ", "faint"), (f"{'a flood':<21} ", "warn"), (words, "")]
 
 
 def short(run_id: str) -> str:

@@ -12,6 +12,7 @@ from crewd.cli.picture import API, TROUBLE
 from crewd.cli.screen import Line, columns, print_lines
 from crewd.cli.status import level_word
 from crewd.cli.text import clean, span
+from crewd.detection.liveness import TABLE
 
 
 @click.command()
@@ -81,16 +82,16 @@ def _judgement(found: dict[str, Any]) -> Iterator[Line]:
 
 def _table(found: dict[str, Any]) -> Iterator[Line]:
     rows = []
-    for row in found["table"]:
-        fits = row["number"] == found["row"]
+    for row in TABLE:
+        fits = row.number == found["row"]
         style = "head" if fits else "faint"
         mark = "->" if fits else "  "
         rows.append(
             [
-                (f"{mark} {row['number']:>2}", style),
-                (row["process"], style),
-                (row["silence"], style),
-                (row["verdict"] + ("   <- fitted" if fits else ""), style),
+                (f"{mark} {row.number:>2}", style),
+                (row.process, style),
+                (row.silence, style),
+                (row.verdict + ("   <- fitted" if fits else ""), style),
             ]
         )
     yield from columns(rows)

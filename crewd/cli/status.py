@@ -58,7 +58,9 @@ def headline(body: dict[str, Any]) -> Line:
     else:
         line.append(("ready", "ok") if health["ready"] else ("NOT READY", "alert"))
         line.append((f" · round {health['rounds']}", "faint"))
-    line.append((f" · {count(body['runs_seen'], 'run')} · {count(levels.total(), 'worker')}", ""))
+    # The ledger knows those whose level was written down; there may be others at work.
+    known = " with a level on record" if health is None else ""
+    line.append((f" · {count(body['runs_seen'], 'run')} · {count(levels.total(), 'worker')}{known}", ""))
     for level in sorted(levels, key=lambda level: -TROUBLE.get(level, -1)):
         line += [(" · ", "faint"), (f"{levels[level]} {level}", level if level in TROUBLE else "")]
     if letters:

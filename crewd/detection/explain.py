@@ -31,11 +31,11 @@ class Explanation(msgspec.Struct, frozen=True):
     silence_seconds: float
     verdict: str  # what this round's evidence says, before hysteresis, hold and brake
     row: int  # the row of the table that fitted
+    rule: str  # that row in words
     held_by: str  # the rule that kept the level from following; "" = none
     wedge: str
     remedy: str
     signals: tuple[Signal, ...]
-    table: tuple[Row, ...]
 
 
 def explain(view: RunView, worker: WorkerView, snapshot: Snapshot) -> Explanation:
@@ -55,12 +55,16 @@ def explain(view: RunView, worker: WorkerView, snapshot: Snapshot) -> Explanatio
         silence_seconds=round(silence, 3),
         verdict=f"{verdict.level.value}({verdict.reason.value}): {verdict.because}",
         row=verdict.row,
+        rule=_in_words(TABLE[verdict.row - 1]),
         held_by=standing.held_by,
         wedge=standing.wedge.value if standing.wedge is not None else "",
         remedy=REMEDIES[standing.wedge] if standing.wedge is not None else "",
         signals=tuple(_signals(view, worker, snapshot, silence)),
-        table=TABLE,
     )
+
+
+def _in_words(row: Row) -> str:
+    return f"process {row.process}, silence {row.silence}: {row.verdict}"
 
 
 def _signals(view: RunView, worker: WorkerView, snapshot: Snapshot, silence: float) -> list[Signal]:

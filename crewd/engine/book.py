@@ -21,6 +21,7 @@ class Worker:
     heard_at: float  # on the root's observed clock; a lease moves it into the future
     first_seen_at: float  # wall time
     told: Level = Level.HEALTHY  # the level that the world was last told
+    recorded: bool = False  # the ledger knows that there is such a worker
     told_wedge: Wedge | None = None
     standing: Standing = field(default_factory=Standing)
     verdict: Verdict = FIRST_VERDICT

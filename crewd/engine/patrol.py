@@ -226,6 +226,10 @@ class Patrol:
         flapped = is_flapping(before, observed)
         if tell_standing(entry, worker, flapped, observed, self.verdicts, self.recorder.tidings, now):
             self._changed.append((entry, worker))
+        elif not worker.recorded and worker.told is worker.standing.level:
+            # So that the ledger knows of everybody at work, also of those of whom there is nothing else to tell.
+            self._changed.append((entry, worker))
+        worker.recorded = True
         if worker.told is worker.standing.level:
             wanted = worker_incidents(entry, worker, now.wall, self.options)
             self._set_incidents(subject_of(entry.run.run_id, worker.task.task_id), wanted, now)

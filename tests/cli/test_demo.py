@@ -1,6 +1,8 @@
 """The played crew is written as pi-crew writes, its processes end with the demo, its screen says what happened."""
 
 import asyncio
+import contextlib
+import io
 import json
 import os
 import select
@@ -13,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from crewd.cli.demo import SHORT, _settings
-from crewd.cli.demo_screen import event_line, picture
+from crewd.cli.demo_screen import PlainScreen, event_line, picture
 from crewd.cli.screen import plain
 from crewd.demo.actors import Actor
 from crewd.demo.clock import SuspendableClock
@@ -23,8 +25,9 @@ from crewd.demo.play import ASLEEP, Play, Script
 from crewd.demo.records import Plan
 from crewd.model.event import Event
 from crewd.model.process import HIDDEN
+from crewd.model.report import RoundReport
 from crewd.model.run import Run, RunStatus, Task, TaskStatus
-from crewd.model.snapshot import Health, RunView, Snapshot, WorkerView
+from crewd.model.snapshot import EMPTY, Health, RunView, Snapshot, WorkerView
 from crewd.model.verdict import Level, Reason, Standing, Verdict, Wedge
 from crewd.sources.pi_crew import PiCrewOptions, PiCrewSource
 from tests.fakes import virtual_time
@@ -126,7 +129,8 @@ def test_the_source_reads_a_played_run_as_it_reads_a_genuine_one(tmp_path: Path)
     assert (seen.status, seen.goal, seen.extra) == (RunStatus.RUNNING, "a goal", {})
     assert (first.status, first.tool, first.extra) == (TaskStatus.RUNNING, "bash", {})
     assert first.claim is not None
-    assert first.claim.pid == 42
+    assert (first.claim.pid, first.claim.marks) == (42, (run.run_id,))
+    assert json.loads((run.folder / "ownership-map.json").read_bytes())["entries"]["01_explore"]["pid"] == 42
     assert second.status is TaskStatus.QUEUED
     assert seen.runner is not None
     assert seen.runner.pid == 41
@@ -156,6 +160,7 @@ def test_a_finished_run_is_told_as_such(tmp_path: Path) -> None:
     assert seen.status is RunStatus.FAILED
     assert [task.status for task in seen.tasks] == [TaskStatus.COMPLETED, TaskStatus.FAILED]
     assert seen.tasks[1].error == "no such file"
+    assert seen.tasks[0].finished_at is not None
 
 
 def test_a_long_event_log_is_replaced_by_its_end(tmp_path: Path) -> None:
@@ -233,6 +238,8 @@ def test_the_flood_is_bounded(tmp_path: Path) -> None:
     played(tmp_path, Script(flood_bytes=6 << 20), seconds=60)
     sizes = [path.stat().st_size for path in tmp_path.rglob("events.jsonl")]
     assert max(sizes) < COMPACT_ABOVE + (1 << 20)
+    written = [int(path.read_text()) for path in tmp_path.rglob("events.jsonl.seq")]
+    assert max(written) < (6 << 20) / 700 + 1000  # a line of the flood has more than 700 bytes
     with pytest.raises(ValueError, match="flood_bytes must lie between"):
         Script(flood_bytes=21 << 20)
 
@@ -290,6 +297,27 @@ def test_the_picture_names_level_reason_and_diagnosis_of_each_worker() -> None:
     assert head == "Write the page team_1  running: 1 running"
     assert " ".join(row.split()) == "01_write stale 22s silent tool_running silent for 22 s"
     assert "the machine slept 3600 s" in held
+
+
+class _Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_goes_away_ends_the_demo() -> None:
+    gone: list[str] = []
+    screen = PlainScreen(gone=lambda: gone.append("gone"))
+    with contextlib.redirect_stdout(_Gone()):
+        screen.direct("something happens", 0.0)
+    assert gone == ["gone"]
+
+
+def test_a_flood_is_told_once_while_it_lasts(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = PlainScreen(gone=lambda: None)
+    for dropped in (0, 700, 900, 0):
+        screen.on_round(RoundReport(1, 0.0, 0.1, happenings_dropped=dropped), EMPTY)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "700 lines of event logs left out" in line
 
 
 @pytest.mark.slow

@@ -60,6 +60,21 @@ def test_a_command_imports_what_it_uses_and_no_more(
     assert not loaded & set(heavy)
 
 
+def test_completion_offers_names_without_importing_the_commands(tmp_path: Path) -> None:
+    variables = {"_CREWD_COMPLETE": "bash_complete", "COMP_WORDS": "crewd st", "COMP_CWORD": "1"}
+    code = (
+        "import sys, atexit\n"
+        "seen = lambda: {'rich', 'crewd.cli.status'} & set(sys.modules)\n"
+        "atexit.register(lambda: print(seen() != set(), file=sys.stderr))\n"
+        "from crewd.cli.main import cli\ncli(prog_name='crewd')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**environment(tmp_path), **variables}
+    )
+    assert result.stdout == "plain,status\n"
+    assert result.stderr == "False\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -42,7 +42,9 @@ def test_status_shows_trouble_first_with_words_and_not_colour_alone(state: Path)
     assert online.stdout.startswith("crewd ready · round 7 · 3 runs · 3 workers · 1 dead · 1 warn · 1 healthy")
     assert "silent 6m40s" in online.stdout
     assert online.stderr == ""
-    assert offline.stdout.startswith("crewd not running · 3 runs · 3 workers · 1 dead · 1 warn · 1 healthy")
+    assert offline.stdout.startswith(
+        "crewd not running · 3 runs · 3 workers with a level on record · 1 dead · 1 warn · 1 healthy"
+    )
     assert "silent 6m40s" not in offline.stdout, "nobody measures silence while the daemon is down"
     assert "daemon unreachable: it is not running, or does not listen; showing the ledger as of " in offline.stderr
 

@@ -45,12 +45,3 @@ def test_every_line_of_the_help_is_the_beginning_of_a_sentence() -> None:
     for name, (_, line) in COMMANDS.items():
         assert line.endswith("."), name
         assert line[0].isupper(), name
-
-
-def test_completion_offers_names_without_importing_the_commands() -> None:
-    import sys
-
-    before = set(sys.modules)
-    found = cli.shell_complete(click.Context(cli), "st")
-    assert [item.value for item in found] == ["status"]
-    assert set(sys.modules) == before

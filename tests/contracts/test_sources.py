@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,8 +10,8 @@ import pytest
 
 from crewd.model.look import Look, ReadResult
 from crewd.model.run import RunStatus, Task, TaskStatus
-from crewd.sources.beat import BeatSource, encode_beat
-from crewd.sources.pi_crew import PiCrewSource
+from crewd.sources.beat import BeatOptions, BeatSource, encode_beat
+from crewd.sources.pi_crew import PiCrewOptions, PiCrewSource
 from crewd.sources.source import Source
 from tests.sources.crew_folder import CrewFolder, reading, task
 
@@ -210,6 +210,26 @@ def test_a_root_that_cannot_be_listed_says_nothing_and_takes_nothing_back(subjec
     assert look(subject).complaints == ()
     root.with_name("away").rename(root)
     assert look(subject).complete
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda root: PiCrewSource(root, PiCrewOptions(may_be_missing=True)),
+        lambda root: BeatSource(root, BeatOptions(may_be_missing=True)),
+    ],
+    ids=["pi_crew", "beat"],
+)
+def test_a_root_that_may_be_missing_is_empty_until_it_was_there(
+    source: Callable[[str], Source], tmp_path: Path
+) -> None:
+    made = source(str(tmp_path / "root"))
+    found = made.look(reading())
+    assert (found.complete, found.complaints, found.reads) == (True, (), {})
+    (tmp_path / "root").mkdir()
+    assert made.look(reading()).complete
+    (tmp_path / "root").rmdir()
+    assert not made.look(reading()).complete
 
 
 def test_unknown_fields_are_kept_and_counted(subject: Subject) -> None:

@@ -1,6 +1,6 @@
 """The mass brake: many who fall silent together have a common cause, and nobody is declared dead for it."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.detection.brake import RELEASED, Brake, Worker, brake_after
@@ -87,6 +87,7 @@ rounds = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rounds)
 def test_it_engages_and_lets_go_exactly_where_it_says(rounds: list[tuple[frozenset[int], int, float]]) -> None:
     brake, silent, now = RELEASED, crew(), 0.0

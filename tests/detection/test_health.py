@@ -1,7 +1,7 @@
 """Local health: when crewd is slow itself, thresholds stretch, within bounds."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.detection.health import PRESSURE_BAD, local_health
@@ -31,12 +31,14 @@ def test_a_round_that_takes_twice_its_time_about_doubles_them() -> None:
     assert local_health(5.0, 5.0) == pytest.approx(2.0, abs=0.15)
 
 
+@settings(deadline=None)
 @given(lag=numbers, more=numbers, interval=st.floats(min_value=1.0, max_value=60.0), pressure=percents)
 def test_slower_is_never_stricter(lag: float, more: float, interval: float, pressure: float) -> None:
     factor, slower = local_health(lag, interval, pressure), local_health(lag + more, interval, pressure)
     assert 1.0 <= factor <= slower <= 5.0
 
 
+@settings(deadline=None)
 @given(lag=numbers, pressures=st.tuples(percents, percents))
 def test_more_pressure_is_never_stricter(lag: float, pressures: tuple[float, float]) -> None:
     calm, pressed = sorted(pressures)

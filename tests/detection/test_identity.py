@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.detection.identity import START_SLACK, Here, recognise, same_process
@@ -134,6 +134,7 @@ def test_another_process_with_the_same_pid_is_known_even_by_the_right_marks() ->
     assert "another process since" in seen.why
 
 
+@settings(deadline=None)
 @given(
     recorded_at=st.none() | st.floats(min_value=0.0, max_value=4e9),
     start_ticks=st.none() | st.integers(min_value=0, max_value=2**40),
@@ -166,6 +167,7 @@ def test_a_step_of_the_wall_clock_never_makes_a_living_marked_process_another(st
     assert recognise(claim(), facts(started_at=STARTED_AT + step), None, here).state is ALIVE
 
 
+@settings(deadline=None)
 @given(step=st.floats(min_value=-1e9, max_value=1e9), age=st.floats(min_value=-1e9, max_value=1e9))
 def test_marks_that_are_found_outweigh_every_clock(step: float, age: float) -> None:
     here = msgspec.structs.replace(HERE, booted_at=BOOTED_AT + step)
@@ -234,6 +236,7 @@ sightings = st.none() | st.builds(
 )
 
 
+@settings(deadline=None)
 @given(claimed=claims, shown=sightings, remembered=st.none() | st.sampled_from([IDENTITY, OTHER]))
 def test_what_cannot_be_seen_from_here_is_never_said_to_have_exited(
     claimed: ProcessClaim | None, shown: ProcessFacts | None, remembered: Identity | None

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.detection.options import Override, Patience, Thresholds, thresholds_for
@@ -48,6 +48,7 @@ def test_patience_that_makes_no_sense_is_refused(wrong: dict[str, Any], said: st
         Patience(**wrong)
 
 
+@settings(deadline=None)
 @given(limits=thresholds(), factor=st.floats(min_value=1.0, max_value=10.0))
 def test_stretching_keeps_order_and_grace(limits: Thresholds, factor: float) -> None:
     long = limits.stretched(factor)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.detection.outcome import Truth, outcome_of
@@ -44,6 +44,7 @@ def test_what_the_truth_says_of_a_verdict(reason: Reason, truth: Truth, outcome:
     assert outcome_of(reason, truth, DEAD_AFTER)[0] is outcome
 
 
+@settings(deadline=None)
 @given(reason=reasons, truth=truths)
 def test_life_refutes_whatever_else_is_known(reason: Reason, truth: Truth) -> None:
     outcome, why = outcome_of(reason, truth, DEAD_AFTER)
@@ -51,6 +52,7 @@ def test_life_refutes_whatever_else_is_known(reason: Reason, truth: Truth) -> No
     assert bool(why) == (outcome is not Outcome.OPEN)
 
 
+@settings(deadline=None)
 @given(reason=reasons, truth=truths, longer=st.floats(min_value=0.0, max_value=1e5))
 def test_a_settled_verdict_does_not_change_its_mind_by_waiting(reason: Reason, truth: Truth, longer: float) -> None:
     outcome, _ = outcome_of(reason, truth, DEAD_AFTER)
@@ -59,6 +61,7 @@ def test_a_settled_verdict_does_not_change_its_mind_by_waiting(reason: Reason, t
         assert outcome_of(reason, later, DEAD_AFTER)[0] is outcome
 
 
+@settings(deadline=None)
 @given(reason=reasons, truth=truths)
 def test_no_verdict_stays_open_for_ever(reason: Reason, truth: Truth) -> None:
     in_the_end = msgspec.structs.replace(truth, seconds_open=2 * DEAD_AFTER)

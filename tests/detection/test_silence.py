@@ -1,7 +1,7 @@
 """Only time in which crewd was awake and looked may count, whatever the three clocks do."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.detection.silence import COUNTED_FACTOR, Gap, gap_between
@@ -85,6 +85,7 @@ def test_a_monotonic_clock_that_went_back_counts_nothing() -> None:
     assert gap.seconds == gap.counted == 0.0
 
 
+@settings(deadline=None)
 @given(happenings=oddities, interval=st.floats(min_value=1.0, max_value=60.0))
 def test_no_stall_suspend_or_step_of_any_size_adds_more_than_one_and_a_half_intervals(
     happenings: list[tuple[str, float]], interval: float
@@ -93,12 +94,14 @@ def test_no_stall_suspend_or_step_of_any_size_adds_more_than_one_and_a_half_inte
     assert 0.0 <= gap.counted <= COUNTED_FACTOR * interval == 1.5 * interval
 
 
+@settings(deadline=None)
 @given(happenings=oddities)
 def test_no_more_counts_than_crewd_was_awake(happenings: list[tuple[str, float]]) -> None:
     awake = sum(size for what, size in happenings if what == "advance")
     assert gap_after(*happenings).counted <= awake + 1e-6
 
 
+@settings(deadline=None)
 @given(happenings=oddities, step=st.floats(min_value=-1e7, max_value=1e7))
 def test_a_step_of_the_wall_clock_changes_nothing_but_what_is_said_of_it(
     happenings: list[tuple[str, float]], step: float
@@ -113,6 +116,7 @@ def test_a_step_of_the_wall_clock_changes_nothing_but_what_is_said_of_it(
     )
 
 
+@settings(deadline=None)
 @given(asleep=st.floats(min_value=MORE_THAN_A_JUMP, max_value=1e7), awake=st.floats(min_value=0.0, max_value=100.0))
 def test_every_suspend_of_more_than_a_second_is_noticed(asleep: float, awake: float) -> None:
     assert gap_after(("suspend", asleep), ("advance", awake)).slept

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.detection.options import Patience
@@ -96,6 +96,7 @@ def test_every_class_has_its_own_remedy() -> None:
     assert len(set(REMEDIES.values())) == len(Wedge)
 
 
+@settings(deadline=None)
 @given(
     process=processes,
     waiting=st.none() | waits,

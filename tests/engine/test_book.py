@@ -1,7 +1,7 @@
 """What the patrol knows between two rounds: observed clocks, silences, and workers that come, move and go."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.engine.book import Book, Entry, Worker, note_process
@@ -112,6 +112,7 @@ def test_a_run_that_has_ended_has_no_workers_whatever_its_tasks_say(status: RunS
     assert entry.workers == {}
     assert book.left == [("run-1", "a")]
     assert list(book.workers()) == []
+    assert book.live == {}
 
 
 def test_a_blocked_run_can_go_on_and_keeps_its_workers() -> None:
@@ -251,6 +252,7 @@ rounds = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rounds)
 def test_no_silence_exceeds_crewds_own_running_time(rounds: list[tuple[str, float, float, float]]) -> None:
     clock, pace, book = FakeClock(), Pace.start(5.0, warn_after=30.0), Book()
@@ -283,6 +285,7 @@ def test_no_silence_exceeds_crewds_own_running_time(rounds: list[tuple[str, floa
         worker.progressed = False
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(min_value=0.0, max_value=1e4), max_size=30), st.integers(min_value=0, max_value=30))
 def test_a_silence_is_the_sum_of_the_gaps_counted_since_the_last_sign_of_life(gaps: list[float], at: int) -> None:
     clock, pace = FakeClock(), Pace.start(5.0, warn_after=30.0)

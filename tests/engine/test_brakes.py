@@ -1,5 +1,7 @@
 """Braking: who counts as silent without proof of an exit, and what the mass brake tells."""
 
+import pytest
+
 from crewd.detection.options import Patience
 from crewd.engine.braking import Braking
 from crewd.model.event import Event
@@ -62,10 +64,10 @@ def test_workers_that_do_something_never_engage_it() -> None:
     assert step(braking, live=50) == []
 
 
-def test_workers_that_are_late_only_never_engage_it() -> None:
+@pytest.mark.parametrize("level", [Level.HEALTHY, Level.WARN, Level.WAITING, Level.UNREADABLE])
+def test_workers_that_are_no_worse_than_late_never_engage_it(level: Level) -> None:
     braking = Braking(Patience())
-    for level in (Level.HEALTHY, Level.WARN, Level.WAITING, Level.UNREADABLE):
-        note(braking, *range(50), level=level)
+    note(braking, *range(50), level=level)
     assert step(braking, live=50) == []
 
 

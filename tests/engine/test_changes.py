@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.engine.changes import RUN_EVENT, TASK_EVENT, changes
@@ -211,6 +211,7 @@ pictures: Any = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(before=st.none() | pictures, now=pictures)
 def test_every_difference_is_told_once_in_a_record_that_can_be_written(before: Run | None, now: Run) -> None:
     events = told(before, now)

@@ -1,7 +1,7 @@
 """The pace: what lay between two rounds, and whether crewd may trust itself just now."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.engine.pace import Pace
@@ -127,6 +127,7 @@ def test_sleep_is_no_slowness_of_crewd() -> None:
     assert rounds.pace.health == 1.0
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -415,3 +415,30 @@ def test_every_type_of_event_that_is_told_is_in_the_catalogue() -> None:
 
     told = {event.type for event in play(scene).told()}
     assert told <= set(EVENTS) and len(told) > 6
+
+
+def test_everybody_at_work_is_on_record_from_the_first_round_on() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(), task("u")))
+        await stage.rounds(1)
+
+    rows = play(scene).ledger.standings
+    assert {key: row.standing.level for key, row in rows.items()} == {
+        ("r", "t"): Level.HEALTHY,
+        ("r", "u"): Level.HEALTHY,
+    }
+    assert all(row.explanation for row in rows.values())
+
+
+def test_two_restarts_repeat_no_more_than_one() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(beat=1)))
+        await stage.seconds(400)
+        stage.restart()
+        await stage.rounds(2)
+        stage.restart()
+        await stage.seconds(500)
+
+    stage = play(scene)
+    assert stage.levels() == ["warn", "stale", "dead"]
+    assert len(stage.told("verdict.opened")) == 1

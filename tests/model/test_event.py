@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.model.event import Event, as_record, span_id, trace_id
@@ -54,6 +54,7 @@ def test_who_did_it_is_told() -> None:
     assert as_record(Event("deadletter.discarded", AT, actor="operator:ann"))["actor"] == "operator:ann"
 
 
+@settings(deadline=None)
 @given(run_id=names, task_id=names, attempt=st.integers(min_value=1, max_value=99))
 def test_ids_follow_from_names_alone(run_id: str, task_id: str, attempt: int) -> None:
     trace, span = trace_id(run_id), span_id(run_id, task_id, attempt)
@@ -64,6 +65,7 @@ def test_ids_follow_from_names_alone(run_id: str, task_id: str, attempt: int) ->
     assert span != span_id(run_id, task_id, attempt + 1)
 
 
+@settings(deadline=None)
 @given(
     run_id=st.just("") | names,
     task_id=st.just("") | names,

@@ -1,9 +1,11 @@
 """How a wall time is written, and what is read as one."""
 
 import re
+import time
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crewd.model.moment import parse_rfc3339, rfc3339
@@ -27,6 +29,7 @@ def test_a_time_is_written_in_utc_with_milliseconds_rounded_down(wall: float, te
     assert rfc3339(wall) == text
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=0.0, max_value=4e9))
 def test_what_was_written_reads_as_the_same_millisecond(wall: float) -> None:
     text = rfc3339(wall)
@@ -37,6 +40,7 @@ def test_what_was_written_reads_as_the_same_millisecond(wall: float) -> None:
     assert rfc3339(read) == text
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=0.0, max_value=4e9), st.floats(min_value=0.0, max_value=4e9))
 def test_written_times_sort_as_the_times_do(one: float, other: float) -> None:
     assert (rfc3339(min(one, other)) <= rfc3339(max(one, other))) is True
@@ -60,6 +64,21 @@ def test_what_runtimes_write_is_read_as_a_time(text: str, wall: float) -> None:
     assert parse_rfc3339(text) == pytest.approx(wall, abs=1e-6)
 
 
+@pytest.fixture
+def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_utc")
+def test_the_zone_of_the_machine_changes_nothing() -> None:
+    assert rfc3339(1_767_225_600.0) == "2026-01-01T00:00:00.000Z"
+    assert parse_rfc3339("2026-01-01T00:00:00") == 1_767_225_600.0
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "now", "yesterday", "1767225600", "2026-13-01T00:00:00Z", "2026-02-30", "2026-01-01T25:00:00Z", "\0", "Z"],
@@ -68,6 +87,7 @@ def test_what_is_no_time_is_read_as_none(text: str) -> None:
     assert parse_rfc3339(text) is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_at_all_is_too_strange_to_be_read(text: str) -> None:
     assert parse_rfc3339(text) is None or isinstance(parse_rfc3339(text), float)

@@ -166,6 +166,7 @@ def test_a_linked_folder_of_runs_is_refused(tmp_path: Path) -> None:
     source = PiCrewSource(str(tmp_path / "project"))
     look = source.look(reading())
     assert look.changed == ()
+    assert look.reads == {ReadResult.REFUSED: 1}
     assert any("cannot be listed" in complaint for complaint in look.complaints)
 
 

@@ -42,6 +42,10 @@ def test_each_kind_of_bytes_has_its_result(data: bytes, result: ReadResult) -> N
     assert parse(data).result is result
 
 
+def test_nesting_beyond_reason_is_called_by_its_name() -> None:
+    assert parse(b"[" * 100_000 + b"]" * 100_000).why == "nested too deeply"
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

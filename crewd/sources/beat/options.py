@@ -8,6 +8,7 @@ class BeatOptions:
     """Caps of one beat root. Sizes are bytes, times seconds."""
 
     crew: str = ""  # name of the crew where a beat names none; "" = the root folder's name
+    may_be_missing: bool = False  # a root that was never there is empty, and no fault: for defaults nobody asked for
     file_max: int = 64 << 10  # of one beat
     tasks_max: int = 10_000  # of one run
     lease_max: float = 86_400.0  # no worker is believed to be busy for longer on its word alone

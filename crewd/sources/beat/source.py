@@ -30,6 +30,7 @@ class BeatSource:
         self._complaints = Complaints()
         self._seen: Signature | None = None
         self._again = False
+        self._was_there = False
         self._watch_paths: list[str] = []
         self._turn = 0
 
@@ -41,12 +42,15 @@ class BeatSource:
         try:
             self._list(tally, now, thorough)
         except OSError as error:
-            tally.complete = False
             missing = isinstance(error, FileNotFoundError)
+            if missing and self._options.may_be_missing and not self._was_there:
+                return tally.look()
+            tally.complete = False
             tally.reads[ReadResult.MISSING if missing else ReadResult.IO_ERROR] += 1
             words = f"this root cannot be listed: {error.strerror}; make it, or take it out of the configuration"
             tally.complain(self.folder, "root", words)
             return tally.look()
+        self._was_there = True
         tally.settle(self.folder, "root")
         gone: list[str] = []
         for run_id, run in self._runs.items():

@@ -10,6 +10,7 @@ class PiCrewOptions:
 
     crew: str = ""  # name of the crew; "" = the project folder's name
     follow_index: bool = True  # look at run folders elsewhere that the user root's index of active runs names
+    may_be_missing: bool = False  # a root that was never there is empty, and no fault: for defaults nobody asked for
     # Says whether a folder that an index names belongs to this user. None: no such folder is followed.
     is_own_folder: Callable[[str], bool] | None = None
     file_max: int = 4 << 20  # of one JSON file; the largest genuine one has 42 kB

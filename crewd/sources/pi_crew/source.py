@@ -1,5 +1,6 @@
 """The pi-crew source: every run below one root, in as few system calls as the truth allows."""
 
+import errno
 from collections.abc import Iterable
 
 from crewd.host.files import Root, signature
@@ -33,6 +34,7 @@ class PiCrewSource:
         self._homes: dict[str, Place] = {}  # run id -> the place it was found in
         self._others: tuple[str, ...] = ()
         self._complaints = Complaints()
+        self._was_there = False
         self._watch_paths: list[str] = []
         self._turn = 0
 
@@ -42,11 +44,14 @@ class PiCrewSource:
         self._turn += 1
         thorough = self._turn % self._options.relist_every == 0
         if not self._root.is_there():
+            if self._options.may_be_missing and not self._was_there:
+                return tally.look()
             tally.complete = False
             tally.reads[ReadResult.MISSING] += 1
             words = "this root is no folder that can be opened; make it, or take it out of the configuration"
             tally.complain(self.folder, "root", words)
             return tally.look()
+        self._was_there = True
         tally.settle(self.folder, "root")
         self._follow_indexes(tally)
         self._list(tally, now, thorough)
@@ -126,7 +131,8 @@ class PiCrewSource:
                     tally.complain(f"{place.path}/{entry.name}", "name", "a symbolic link is not followed")
 
     def _note_unlisted(self, place: Place, error: OSError, tally: Tally) -> None:
-        tally.reads[ReadResult.IO_ERROR] += 1
+        refused = error.errno in (errno.ELOOP, errno.ENOTDIR)
+        tally.reads[ReadResult.REFUSED if refused else ReadResult.IO_ERROR] += 1
         tally.complain(place.path, "list", f"cannot be listed: {error.strerror}; its runs are not known this round")
         for run_id, home in self._homes.items():
             if home is place:
