@@ -15,26 +15,30 @@ FILES = ("manifest.json", "tasks.json", "events.jsonl")
 
 
 @contextmanager
-def crew_of(
-    runs: int, tasks: int = 3, events: int = 60, ended: int = 0, pid: int = 0
-) -> Iterator[tuple[Path, list[Path]]]:
-    """Make a project with so many runs, of which the first `ended` are completed; yields it and the runs' folders.
+def crew_of(runs: int, tasks: int = 3, events: int = 60) -> Iterator[tuple[Path, list[Path]]]:
+    """Make a project with so many running runs; yields it and the runs' folders.
 
-    `events` is the length of each event log. With `pid` the workers name that process, otherwise none.
+    `events` is the length of each event log. The workers name no process.
     """
     with TemporaryDirectory(prefix="crewd-bench-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         project = Path(name)
         crew = Crew(project, SystemClock(), write=_plainly)
-        done = _template(crew, "done", tasks, events, pid, completed=True)
-        live = _template(crew, "live", tasks, events, pid, completed=False)
+        template = _template(crew, tasks, events)
         home = crew.root / "state" / "runs"
-        folders = []
-        for number in range(runs):
-            template = done if number < ended else live
-            folders.append(_copy(template, home, number))
-        for template in (done, live):
-            _remove(template.folder)
+        folders = [_copy(template, home, number) for number in range(runs)]
+        for path in template.folder.iterdir():
+            path.unlink()
+        template.folder.rmdir()
         yield project, folders
+
+
+def end(folders: list[Path]) -> None:
+    """Let runs be completed."""
+    for folder in folders:
+        for name in ("manifest.json", "tasks.json"):
+            path = folder / name
+            data = path.read_bytes().replace(b'"status": "running"', b'"status": "completed"')
+            path.write_bytes(data.replace(b'"status":"running"', b'"status":"completed"'))
 
 
 def _plainly(path: Path, data: bytes) -> None:
@@ -52,32 +56,17 @@ def touch(folder: Path, mark: int) -> None:
     temporary.rename(path)
 
 
-def _template(crew: Crew, name: str, tasks: int, events: int, pid: int, completed: bool) -> CrewRun:
+def _template(crew: Crew, tasks: int, events: int) -> CrewRun:
     plans = [Plan(f"step{number}", "executor") for number in range(tasks)]
-    run = crew.new_run(name, "a goal as people write them, some sixty characters long", plans)
+    run = crew.new_run("template", "a goal as people write them, some sixty characters long", plans)
     run.manifest |= {"status": "running", "summary": "Executing team workflow."}
-    for task_id in run.tasks:
-        run.spawn(task_id, pid)
-        if not pid:
-            del run.tasks[task_id]["checkpoint"]
-        progress = run.tasks[task_id]["agentProgress"]
-        progress |= {"recentOutput": ["x" * 200], "toolCount": 3}
-    (run.folder / "ownership-map.json").unlink()
+    for task_id, task in run.tasks.items():
+        run.spawn(task_id, pid=0)
+        del task["checkpoint"]
+        task["agentProgress"] |= {"recentOutput": ["x" * 200], "toolCount": 3}
+    data = {"eventType": "tool_execution_start", "currentTool": "bash", "toolCount": 3, "activityState": "active"}
     while run.log.seq < events:
-        run.tell(
-            "task.progress",
-            next(iter(run.tasks)),
-            data={
-                "eventType": "tool_execution_start",
-                "currentTool": "bash",
-                "toolCount": 3,
-                "activityState": "active",
-            },
-        )
-    for task_id in run.tasks if completed else ():
-        run.finish(task_id)
-    if completed:
-        run.end()
+        run.tell("task.progress", next(iter(run.tasks)), data=data)
     run.save_manifest()
     run.save_tasks()
     return run
@@ -91,9 +80,3 @@ def _copy(template: CrewRun, home: Path, number: int) -> Path:
     for name in FILES:
         (folder / name).write_bytes((template.folder / name).read_bytes().replace(old, new))
     return folder
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()

@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 
 from bench import baseline
-from bench.crews import crew_of, touch
+from bench.crews import crew_of, end, touch
 from bench.result import Result, main
 from bench.rounds import INTERVAL, Watched
 from bench.timing import interleaved, milliseconds
@@ -24,31 +24,32 @@ def compare() -> list[Result]:
     """Compare with all runs at work, and with the mixture of a genuine folder: one in twenty at work."""
     results = []
     for runs in SIZES:
-        results += _compare(runs, ended=0, what=f"{runs:,} running runs, 1 % changed")
-    results += _compare(
-        SIZES[-1], ended=SIZES[-1] * 19 // 20, what=f"{SIZES[-1]:,} runs, 5 % of them running, 1 % changed"
-    )
+        with crew_of(runs, TASKS, EVENTS) as (project, folders):
+            results += _compare(project, folders, ended=0, what=f"{runs:,} running runs, 1 % changed")
+            if runs == SIZES[-1]:
+                ended = runs * 19 // 20
+                end(folders[:ended])
+                results += _compare(project, folders, ended, f"{runs:,} runs, 5 % of them running, 1 % changed")
     return results
 
 
-def _compare(runs: int, ended: int, what: str) -> list[Result]:
-    with crew_of(runs, TASKS, EVENTS, ended) as (project, folders):
-        paths = baseline.stat_paths(folders[:ended], ENDED_FILES) + baseline.stat_paths(folders[ended:], LIVE_FILES)
-        watched = Watched(str(project))
-        for _ in range(WARM_UP):
-            watched.round()
-        live = folders[ended:]
-        changing = [live[(number * 97) % len(live)] for number in range(max(1, runs // 100))]
-        found = interleaved(
-            7,
-            time.process_time,
-            touch_before_round=lambda: _touch_all(changing),
-            round=watched.round,
-            stat=lambda: baseline.stat_all(paths),
-            touch_before_look=lambda: _touch_all(changing),
-            look=watched.look,
-        )
-        watched.close()
+def _compare(project: Path, folders: list[Path], ended: int, what: str) -> list[Result]:
+    paths = baseline.stat_paths(folders[:ended], ENDED_FILES) + baseline.stat_paths(folders[ended:], LIVE_FILES)
+    watched = Watched(str(project))
+    for _ in range(WARM_UP):
+        watched.round()
+    live = folders[ended:]
+    changing = [live[(number * 97) % len(live)] for number in range(max(1, len(folders) // 100))]
+    found = interleaved(
+        7,
+        time.process_time,
+        touch_before_round=lambda: _touch_all(changing),
+        round=watched.round,
+        stat=lambda: baseline.stat_all(paths),
+        touch_before_look=lambda: _touch_all(changing),
+        look=watched.look,
+    )
+    watched.close()
     cpu, stat = found["round"], found["stat"]
     against = f"{len(paths):,} bare stat calls: {milliseconds(stat)} CPU"
     core = cpu / INTERVAL

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.crews import crew_of
+from bench.crews import crew_of, end
 from bench.result import Result, main
 
 RUNS, TASKS, EVENTS = 10_000, 10, 5
@@ -31,11 +31,11 @@ print(empty, resident("self"), sum(len(view.workers) for view in watched.patrol.
 
 def compare() -> list[Result]:
     """Measure both in child processes, so that this one's memory does not count."""
-    return [
-        _watching(0, f"{RUNS:,} runs, all running"),
-        _watching(RUNS * 19 // 20, f"{RUNS:,} runs, 5 % of them running"),
-        *_idle(),
-    ]
+    with crew_of(RUNS, TASKS, EVENTS) as (project, folders):
+        results = [_watching(project, f"{RUNS:,} runs, all running")]
+        end(folders[: RUNS * 19 // 20])
+        results.append(_watching(project, f"{RUNS:,} runs, 5 % of them running"))
+    return results + _idle()
 
 
 def resident(pid: int | str) -> float:
@@ -46,10 +46,9 @@ def resident(pid: int | str) -> float:
     raise ValueError(f"process {pid} has no VmRSS: is it a zombie?")
 
 
-def _watching(ended: int, what: str) -> Result:
-    with crew_of(RUNS, TASKS, EVENTS, ended) as (project, _):
-        command = [sys.executable, "-c", CHILD, str(project), str(ROUNDS)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+def _watching(project: Path, what: str) -> Result:
+    command = [sys.executable, "-c", CHILD, str(project), str(ROUNDS)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     empty, full, workers = float(answer[0]), float(answer[1]), int(answer[2])
     each = (full - empty) * 1024 / (RUNS * TASKS)
     return Result(

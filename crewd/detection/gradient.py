@@ -14,6 +14,10 @@ class Restraint(msgspec.Struct, frozen=True):
 
 
 FREE = Restraint()
+ROWS_OF_SILENCE = (6, 7, 8)  # of the evidence table: nothing but silence decides between them
+ROW_STILL = 10
+BY_TIME = (Reason.PRESUMED, Reason.HUNG)
+SILENT_REASONS = (Reason.SILENT, Reason.BUSY, Reason.PRESUMED, Reason.HUNG)
 
 
 def follow(
@@ -32,7 +36,7 @@ def follow(
     False for a round that was woken early: it may make things better, it never counts towards worse.
     """
     if verdict.level not in RANK or standing.level not in RANK:
-        return _outside(standing, verdict, restraint, patience, observed, wall)
+        return _outside(standing, verdict, restraint, patience, observed, wall, progressed)
     now, then = RANK[verdict.level], RANK[standing.level]
     if now < then:
         if _only_by_stretching(standing, verdict, progressed):
@@ -40,7 +44,7 @@ def follow(
         return _changed(standing, verdict.level, verdict, patience, observed, wall)
     if now == then:
         return _same(standing, verdict)
-    if held := _held_by(verdict, restraint):
+    if held := _held_by(standing, verdict, restraint):
         return msgspec.structs.replace(standing, worse_rounds=0, held_by=held)
     if verdict.reason is Reason.EXITED:
         # The kernel's word needs no second opinion.
@@ -56,25 +60,34 @@ def is_flapping(standing: Standing, observed: float) -> bool:
     return standing.flapping_until is not None and observed < standing.flapping_until
 
 
-def _held_by(verdict: Verdict, restraint: Restraint) -> str:
+def _held_by(standing: Standing, verdict: Verdict, restraint: Restraint) -> str:
     if restraint.hold:
         return f"hold: {restraint.hold}"
-    if restraint.brake and verdict.level is Level.DEAD and verdict.reason is not Reason.EXITED:
+    # The brake holds the step into dead, no other.
+    if restraint.brake and standing.level is Level.STALE and verdict.reason is not Reason.EXITED:
         return f"brake: {restraint.brake}"
     return ""
 
 
 def _only_by_stretching(standing: Standing, verdict: Verdict, progressed: bool) -> bool:
     """Longer thresholds make no one well: silence that was too long stays so until the worker moves."""
-    return (
-        not progressed
-        and standing.reason in (Reason.SILENT, Reason.PRESUMED, Reason.HUNG)
-        and verdict.reason in (Reason.SILENT, Reason.BEATING)
-    )
+    if progressed:
+        return False
+    if standing.reason is Reason.STOPPED:
+        return verdict.reason is Reason.STOPPED
+    if standing.reason is Reason.HUNG and verdict.row == ROW_STILL:
+        return True
+    return standing.reason in SILENT_REASONS and verdict.row in ROWS_OF_SILENCE
 
 
 def _outside(
-    standing: Standing, verdict: Verdict, restraint: Restraint, patience: Patience, observed: float, wall: float
+    standing: Standing,
+    verdict: Verdict,
+    restraint: Restraint,
+    patience: Patience,
+    observed: float,
+    wall: float,
+    progressed: bool,
 ) -> Standing:
     """Into or out of `waiting` and `unreadable`, which are facts, not degrees."""
     if verdict.level is standing.level:
@@ -82,14 +95,14 @@ def _outside(
     if verdict.level not in RANK:
         if verdict.level is Level.UNREADABLE and restraint.hold:
             return msgspec.structs.replace(standing, held_by=f"hold: {restraint.hold}")
-        return _changed(standing, verdict.level, verdict, patience, observed, wall)
-    # Coming back: it starts as healthy, and gets worse from there with the usual patience.
+        before = standing.level if standing.level in RANK else standing.level_before
+        entered = _changed(standing, verdict.level, verdict, patience, observed, wall)
+        return msgspec.structs.replace(entered, level_before=before)
     if verdict.reason is Reason.EXITED and not restraint.hold:
         return _changed(standing, Level.DEAD, verdict, patience, observed, wall)
-    if verdict.level is Level.HEALTHY:
-        return _changed(standing, Level.HEALTHY, verdict, patience, observed, wall)
-    back = Verdict(Level.HEALTHY, verdict.reason, verdict.because, verdict.row)
-    return _changed(standing, Level.HEALTHY, back, patience, observed, wall)
+    # Coming back: to where it was, or better; worse only from there on, with the usual patience. New life is new.
+    where = RANK[Level.HEALTHY if progressed else standing.level_before]
+    return _changed(standing, LEVEL_AT[min(where, RANK[verdict.level])], verdict, patience, observed, wall)
 
 
 def _same(standing: Standing, verdict: Verdict) -> Standing:
@@ -111,7 +124,8 @@ def _changed(
         flapping_until = observed + patience.flapping_window
     return Standing(
         level=level,
-        reason=verdict.reason,
+        # On the way up it is merely silent: the reason of a verdict belongs to the level of that verdict.
+        reason=Reason.SILENT if level is not verdict.level and verdict.reason in BY_TIME else verdict.reason,
         because=verdict.because,
         since=wall,
         changes=changes,

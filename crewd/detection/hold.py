@@ -31,9 +31,11 @@ def hold_after(hold: Hold, gap: Gap, interval: float) -> Hold:
 
     Its length is observed time, not a number of rounds: rounds that were woken early do not wear it off.
     """
+    # Half a round more than the rounds it lasts: timers are not exact, and the last of them is held too.
+    seconds = (HOLD_ROUNDS + 0.5) * interval
     if gap.slept:
-        return Hold(max(hold.seconds_left, HOLD_ROUNDS * interval), f"the machine slept {gap.asleep:.0f} s")
+        return Hold(max(hold.seconds_left, seconds), f"the machine slept {gap.asleep:.0f} s")
     if gap.late:
-        return Hold(max(hold.seconds_left, HOLD_ROUNDS * interval), f"crewd itself stood still {gap.stall:.0f} s")
+        return Hold(max(hold.seconds_left, seconds), f"crewd itself stood still {gap.stall:.0f} s")
     left = hold.seconds_left - gap.counted
     return Hold(left, hold.why) if left > 1e-9 else NO_HOLD

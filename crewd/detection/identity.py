@@ -50,7 +50,7 @@ def recognise(
                 ProcessState.HIDDEN, f"pid {claim.pid} is not here; the folder is on a network filesystem"
             )
         return _exited(f"pid {claim.pid} is gone")
-    if facts.letter in ("Z", "X", "x"):
+    if facts.letter in ("Z", "X", "x") and (claim.local or remembered is not None):
         return _exited(f"pid {claim.pid} is a zombie: it has exited")
     if not facts.visible:
         return ProcessSeen(ProcessState.HIDDEN, f"pid {claim.pid} exists, but what it is may not be seen from here")

@@ -1,4 +1,4 @@
-"""The evidence table: the first row that fits says how a worker is (DETECTION.md, section 3)."""
+"""The evidence table: the first row that fits says how a worker is (docs/detection.md)."""
 
 import msgspec
 
@@ -44,7 +44,7 @@ TABLE = (
     Row(8, "alive or hidden", "stale_after to dead_after", "stale"),
     Row(9, "alive", ">= dead_after, and something moves", "stale(busy)"),
     Row(10, "alive", ">= dead_after, nothing moves", "stale(silent), with a diagnosis"),
-    Row(11, "alive", ">= hung_after, provably nothing moves", "dead(hung)"),
+    Row(11, "alive", ">= hung_after (twice, in a tool or connected), provably nothing moves", "dead(hung)"),
     Row(12, "hidden", ">= dead_after", "dead(presumed)"),
 )
 
@@ -119,15 +119,19 @@ def _alive_but_silent(evidence: Evidence, thresholds: Thresholds, patience: Pati
         return Verdict(Level.STALE, Reason.BUSY, f"{said}; {sign}", 9)
     if evidence.silence < thresholds.hung_after:
         return Verdict(Level.STALE, Reason.SILENT, f"{said}; nothing moves", 10, until_silence=thresholds.hung_after)
-    if evidence.tool and evidence.silence < 2 * thresholds.hung_after:
-        return Verdict(
-            Level.STALE,
-            Reason.SILENT,
-            f"{said}; nothing moves, and it says that it is inside {evidence.tool}",
-            10,
-            until_silence=2 * thresholds.hung_after,
-        )
+    if (explained := _in_flight(evidence)) and evidence.silence < 2 * thresholds.hung_after:
+        because = f"{said}; nothing moves, but {explained}"
+        return Verdict(Level.STALE, Reason.SILENT, because, 10, until_silence=2 * thresholds.hung_after)
     # Only what was looked at and found still counts as "nothing moves"; D is never escalated (proc(5)).
     if activity is None or activity.io_chars_per_second is None or evidence.process.letter == "D":
         return Verdict(Level.STALE, Reason.SILENT, f"{said}; whether it moves cannot be seen from here", 10)
     return Verdict(Level.DEAD, Reason.HUNG, f"{said}; nothing moves", 11)
+
+
+def _in_flight(evidence: Evidence) -> str:
+    """What may explain a long silence: a tool inside the process, or an answer that is waited for. For so long."""
+    if evidence.tool:
+        return f"it says that it is inside {evidence.tool}"
+    if evidence.process.activity is not None and evidence.process.activity.sockets:
+        return "a connection is open, on which it may wait for an answer"
+    return ""

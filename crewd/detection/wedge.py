@@ -1,4 +1,4 @@
-"""Why is a living worker silent? A name for the wedge, and what helps (DETECTION.md, section 6)."""
+"""Why is a living worker silent? A name for the wedge, and what helps (docs/detection.md)."""
 
 import re
 

@@ -21,14 +21,17 @@ class Worker:
     heard_at: float  # on the root's observed clock; a lease moves it into the future
     first_seen_at: float  # wall time
     told: Level = Level.HEALTHY  # the level that the world was last told
+    recalled: bool = False  # `told` is what a former crewd told, and nothing has shown yet whether it still holds
     recorded: bool = False  # the ledger knows that there is such a worker
     told_wedge: Wedge | None = None
     standing: Standing = field(default_factory=Standing)
     verdict: Verdict = FIRST_VERDICT
+    due_silence: float | None = 0.0  # seconds at which time alone could change the verdict, thresholds unstretched
     process: ProcessSeen = HIDDEN
     remembered: Identity | None = None
     gone_at: float | None = None  # monotonic time at which its process was first seen to be gone
     beats_after_gone: int = 0
+    exited: bool = False  # confirmed; it stays so until the work moves or the process is back
     fresh: bool = True  # no progress of this attempt has been seen yet
     progressed: bool = False  # in this round
     noticed: bool = False  # in this round its process was seen to be otherwise than before
@@ -124,8 +127,10 @@ class Book:
 
     def stand_still(self, entry: Entry, worker: Worker, seconds: float) -> None:
         """Stop the silence clock for one worker this round: it waits, or its files could not be read."""
-        if worker.heard_at <= self.observed.get(entry.root, 0.0):
-            worker.heard_at += seconds
+        observed = self.observed.get(entry.root, 0.0)
+        if worker.heard_at <= observed:
+            # Never past the clock: that would be a lease that nobody announced.
+            worker.heard_at = min(worker.heard_at + seconds, observed)
 
     def workers(self) -> Iterator[tuple[Entry, Worker]]:
         for entry in self.live.values():
@@ -155,7 +160,9 @@ class Book:
             worker = former.get(task.task_id)
             if worker is None or worker.task.attempt != task.attempt:
                 level = self.recalled_levels.pop((entry.run.run_id, task.task_id, task.attempt), Level.HEALTHY)
-                worker = Worker(task, _heard_at(task, observed), wall, told=level)
+                worker = Worker(
+                    task, _heard_at(task, observed), wall, told=level, recalled=level is not Level.HEALTHY
+                )
             else:
                 _hear(worker, task, observed, wall)
             _note_wait(worker, entry.run, wall)
@@ -172,15 +179,17 @@ def _hear(worker: Worker, task: Task, observed: float, wall: float) -> None:
     if task.token != worker.task.token:
         worker.progressed = True
         worker.beat_interval = max(0.0, observed - worker.heard_at)
-        worker.fresh = False
+        worker.fresh = worker.recalled = False
         worker.progress_at = wall
         worker.heard_at = _heard_at(task, observed)
         worker.activity = None
+        worker.exited = False
         if worker.gone_at is not None:
             worker.gone_at = None
             worker.beats_after_gone += 1
     if task.claim is None or worker.task.claim is None or task.claim.pid != worker.task.claim.pid:
         worker.remembered, worker.gone_at, worker.beats_after_gone = None, None, 0
+        worker.exited = False
         worker.process = HIDDEN
     worker.task = task
 
@@ -206,6 +215,6 @@ def note_process(worker: Worker, seen: ProcessSeen, mono: float) -> None:
         return
     if worker.gone_at is not None:
         # It was gone and is back: then it was never seen rightly. Begin again.
-        worker.gone_at, worker.remembered = None, None
+        worker.gone_at, worker.remembered, worker.exited = None, None, False
     if seen.identity is not None:
         worker.remembered = seen.identity

@@ -25,7 +25,7 @@ TASK_EVENT = {
 
 
 def changes(before: Run | None, now: Run, at: float) -> Iterator[Event]:
-    """Tell what happened to a run since it was last known, tasks first, so that a run ends after its tasks.
+    """Tell what happened to a run since it was last known: it starts before its tasks, and ends after them.
 
     A run that has already ended when it is first met is told in one event: its history is not crewd's to invent.
     """
@@ -35,10 +35,13 @@ def changes(before: Run | None, now: Run, at: float) -> Iterator[Event]:
             return
         if now.status in RUN_EVENT:
             yield run_event(RUN_EVENT[now.status], now, at, {"first_sight": True})
+    moved = before is not None and before.status is not now.status
+    if before is not None and moved and now.status not in RUN_ENDED:
+        yield _status_change(before, now, at)
     known = {task.task_id: task for task in before.tasks} if before is not None else {}
     for task in now.tasks:
         yield from _task_changes(known.get(task.task_id), task, now, at)
-    if before is not None and before.status is not now.status:
+    if before is not None and moved and now.status in RUN_ENDED:
         yield _status_change(before, now, at)
 
 

@@ -36,8 +36,12 @@ class Court(msgspec.Struct, frozen=True):
         """What this worker's silence means, stretched while crewd doubts itself or the worker flaps."""
         task, run = worker.task, entry.run
         own = thresholds_for(self.default, self.overrides, run.runtime, run.crew, task.task_type, task.tool)
-        factor = self.patience.flapping_factor if is_flapping(worker.standing, observed) else 1.0
-        return own.stretched(factor * self.health)
+        return own.stretched(self.stretch(worker, observed))
+
+    def stretch(self, worker: Worker, observed: float) -> float:
+        """By what this worker's thresholds are multiplied in this round; 1 or more."""
+        flapping = self.patience.flapping_factor if is_flapping(worker.standing, observed) else 1.0
+        return flapping * self.health
 
 
 def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> Evidence:
@@ -50,7 +54,7 @@ def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> 
     return Evidence(
         silence=worker.silence(observed),
         process=worker.process,
-        exit_confirmed=gone_for >= court.options.exit_settle,
+        exit_confirmed=worker.exited or gone_for >= court.options.exit_settle,
         waiting=worker.task.waiting or entry.run.waiting,
         lease_left=max(0.0, worker.heard_at - observed),
         tool=worker.task.tool,
@@ -71,7 +75,9 @@ def is_due(entry: Entry, worker: Worker, observed: float) -> bool:
         return True
     if standing.level in SILENT_LEVELS and worker.process.state is not ProcessState.HIDDEN:
         return True
-    return verdict.until_silence is not None and worker.silence(observed) >= verdict.until_silence
+    if verdict.reason is Reason.LEASED:
+        return True
+    return worker.due_silence is not None and worker.silence(observed) >= worker.due_silence
 
 
 def judge_worker(entry: Entry, worker: Worker, observed: float, court: Court) -> None:
@@ -80,6 +86,10 @@ def judge_worker(entry: Entry, worker: Worker, observed: float, court: Court) ->
     thresholds = court.thresholds(entry, worker, observed)
     verdict = judge(evidence, thresholds, court.patience, court.options.unreadable_after)
     worker.verdict = verdict
+    worker.exited |= verdict.reason is Reason.EXITED
+    # The stretch of this round may be gone in the next: whoever could be judged otherwise then is due again.
+    until = verdict.until_silence
+    worker.due_silence = None if until is None else until / court.stretch(worker, observed)
     standing = follow(
         worker.standing,
         verdict,

@@ -95,6 +95,7 @@ class Patrol:
 
     async def round(self) -> Snapshot:
         """One round. Everything that waits is read before anybody is judged."""
+        self.wake.clear()  # what comes from now on may be missed by this round, and wakes the next
         now = self.clock.read()
         self.number += 1
         self.started_at = self.started_at or now.wall
@@ -200,7 +201,6 @@ class Patrol:
         """Wait for the next round: its time, a wake-up, or a second look at a process that seems gone."""
         planned = self.options.interval if self._confirm_in is None else min(self._confirm_in, self.options.interval)
         left = began + planned - self.clock.read().mono
-        self.wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(REST_MIN, left)):
                 await self.wake.wait()

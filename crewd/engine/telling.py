@@ -25,9 +25,11 @@ def tell_standing(
     """Tell a change of level, a diagnosis, a beginning flapping. True: the level that the world knows changed."""
     standing, run, task = worker.standing, entry.run, worker.task
     if standing.wedge is not worker.told_wedge:
-        worker.told_wedge = standing.wedge
         wedge = standing.wedge
-        if wedge is not None and (wedge is not Wedge.UNKNOWN or worker.verdict.row in NOTHING_MOVES):
+        known = wedge is not Wedge.UNKNOWN or worker.verdict.row in NOTHING_MOVES
+        if wedge is None or known:
+            worker.told_wedge = wedge
+        if wedge is not None and known:
             data: dict[str, object] = {"wedge": wedge.value, "remedy": REMEDIES[wedge], "because": standing.because}
             tidings.tell(task_event("worker.wedged", run, task, now.wall, data))
     if is_flapping(standing, observed) and not was_flapping:
@@ -45,6 +47,7 @@ def tell_standing(
         "row": worker.verdict.row,
     }
     worker.told = standing.level
+    worker.recalled = False
     tidings.tell(task_event("worker.level_changed", run, task, now.wall, data))
     if standing.level is Level.DEAD:
         _open_verdict(entry, worker, silence, verdicts, tidings, now)
@@ -68,7 +71,7 @@ def verdict_event(verdict: DeadVerdict, at: float, why: str = "") -> Event:
 def _recovery_unproven(worker: Worker) -> bool:
     """A fresh crewd starts everyone as healthy. Whom its predecessor knew as worse is better only by new life."""
     told, now = RANK.get(worker.told), RANK.get(worker.standing.level)
-    return worker.fresh and told is not None and now is not None and now < told
+    return worker.recalled and told is not None and now is not None and now < told
 
 
 def _open_verdict(

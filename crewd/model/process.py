@@ -54,7 +54,7 @@ class ProcessState(StrEnum):
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """Cheap signs that an otherwise silent, living process still does something (DETECTION.md, section 6)."""
+    """Cheap signs that an otherwise silent, living process still does something (docs/detection.md)."""
 
     cpu_ticks_per_second: float = 0.0
     io_chars_per_second: float | None = 0.0  # None: may not be read

@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 
 class Reason(StrEnum):
-    """The row of the evidence table that fitted (DETECTION.md, section 3)."""
+    """The row of the evidence table that fitted (docs/detection.md)."""
 
     BEATING = "beating"
     LEASED = "leased"
@@ -34,7 +34,7 @@ class Reason(StrEnum):
 
 
 class Wedge(StrEnum):
-    """Why a living worker is silent (DETECTION.md, section 6)."""
+    """Why a living worker is silent (docs/detection.md)."""
 
     TOOL_RUNNING = "tool_running"
     API_STREAM_HANG = "api_stream_hang"
@@ -83,6 +83,7 @@ class Standing(msgspec.Struct, frozen=True):
     flapping_until: float | None = None  # observed-clock time
     held_by: str = ""  # the rule that kept it from getting worse: hold, brake, hysteresis
     wedge: Wedge | None = None
+    level_before: Level = Level.HEALTHY  # where it stood before it waited or could not be read
 
 
 class DeadVerdict(msgspec.Struct, frozen=True):

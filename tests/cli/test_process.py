@@ -115,7 +115,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
 def test_every_command_has_a_help_that_begins_with_its_line(tmp_path: Path, module: str) -> None:
     result = crewd(tmp_path, module, "--help")
     assert result.returncode == 0
-    assert result.stdout.startswith(f"Usage: python -m crewd {module}")
+    assert result.stdout.startswith(f"Usage: crewd {module}")
 
 
 def start(folder: Path, *arguments: str, stdout: int = subprocess.PIPE) -> "subprocess.Popen[str]":

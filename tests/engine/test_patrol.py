@@ -79,7 +79,7 @@ def test_a_living_worker_in_which_nothing_moves_is_stale_with_a_diagnosis_and_la
         await stage.seconds(500)
         assert stage.worker().standing.level is Level.STALE
         assert stage.worker().standing.wedge is Wedge.API_STREAM_HANG
-        await stage.seconds(500)
+        await stage.seconds(1400)
         assert stage.worker().standing.reason is Reason.HUNG
 
     stage = play(scene)
@@ -442,3 +442,92 @@ def test_two_restarts_repeat_no_more_than_one() -> None:
     stage = play(scene)
     assert stage.levels() == ["warn", "stale", "dead"]
     assert len(stage.told("verdict.opened")) == 1
+
+
+def test_a_torn_read_revives_nobody() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.processes.add(7, marks=(MARK,))
+        stage.source.put(run(task(pid=7)))
+        await stage.seconds(60)
+        stage.processes.kill(7)
+        await stage.rounds(3)
+        stage.source.unread["r"] = ReadResult.TORN
+        await stage.rounds(2)
+        stage.source.unread.clear()
+        await stage.rounds(2)
+
+    assert play(scene).levels() == ["dead"]
+
+
+def test_a_wait_that_ends_without_a_word_announces_no_lease() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(beat=1, waiting=WAITING, status=TaskStatus.WAITING)))
+        await stage.seconds(60)
+        stage.source.put(run(task(beat=1)))
+        await stage.rounds(1, gap=1.0)
+        await stage.seconds(400)
+
+    assert play(scene).levels() == ["waiting", "healthy", "warn", "stale", "dead"]
+
+
+def test_one_slow_round_delays_no_later_verdict() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(beat=1)))
+        await stage.seconds(100)
+        await stage.rounds(1, gap=14.0)  # late enough to stretch all thresholds, not enough to hold
+        assert stage.patrol.pace.health > 1.5
+        await stage.seconds(220)
+        assert stage.levels()[-1] == "dead"
+
+    play(scene)
+
+
+def test_a_worker_presumed_dead_whose_process_turns_up_is_not_dead() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(beat=1)))
+        await stage.seconds(400)
+        assert stage.levels()[-1] == "dead"
+        stage.processes.add(7, marks=(MARK,))
+        stage.source.put(run(task(beat=1, pid=7)))
+        await stage.rounds(2)
+
+    assert play(scene).levels() == ["warn", "stale", "dead", "stale"]
+
+
+def test_the_brake_holds_the_step_into_dead_and_no_other() -> None:
+    async def scene(stage: Stage) -> None:
+        for n in range(10):
+            stage.source.put(run(task(), run_id=f"r{n}", folder=f"/crew/r{n}"))
+        await stage.seconds(200)
+        assert stage.patrol.braking.why
+        stage.source.put(run(task(), run_id="late", folder="/crew/late"))
+        await stage.seconds(600)
+        assert stage.worker(run_id="late").standing.level is Level.STALE
+        assert stage.worker(run_id="late").standing.held_by.startswith("brake")
+
+    play(scene)
+
+
+def test_unreadable_files_make_nobody_better() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(beat=1)))
+        await stage.seconds(400)
+        stage.source.unread["r"] = ReadResult.IO_ERROR
+        await stage.seconds(60)
+        stage.source.unread.clear()
+        await stage.rounds(1)
+
+    stage = play(scene)
+    assert stage.levels() == ["warn", "stale", "dead", "unreadable", "dead"]
+    assert len(stage.told("verdict.opened")) == 1
+
+
+def test_an_unknown_diagnosis_is_told_once_nothing_moves() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.processes.add(7, marks=(MARK,))
+        stage.source.put(run(task(pid=7)))
+        await stage.seconds(250)
+        assert stage.told("worker.wedged") == []
+        await stage.seconds(200)
+
+    assert [event.data["wedge"] for event in play(scene).told("worker.wedged")] == ["unknown"]

@@ -17,7 +17,7 @@ class Fault(NamedTuple):
     kind: str  # ENOSPC, EIO, short
     at: int
     sticky: bool
-    only: str = ""  # the file that is hit; "" = any
+    only: str = ""  # the file that is hit, or the kind of step; "" = any
 
 
 class Step(NamedTuple):
@@ -48,10 +48,10 @@ class Disk(apsw.VFS):
     def arm(self, fault: Fault | None) -> None:
         self.fault, self.count = fault, 0
 
-    def strikes(self, name: str) -> str:
+    def strikes(self, *names: str) -> str:
         """Count one step; name the fault that hits it, "" for none."""
         fault = self.fault
-        if fault is not None and fault.only not in ("", name):
+        if fault is not None and fault.only not in ("", *names):
             return ""
         self.count += 1
         if fault is None or self.count < fault.at or (self.count > fault.at and not fault.sticky):
@@ -70,7 +70,7 @@ class _File(apsw.VFSFile):
         super().__init__("", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        kind = self._disk.strikes(self._name)
+        kind = self._disk.strikes(self._name, "write")
         if kind == "short":
             super().xWrite(bytes(data[: len(data) // 2]), offset)
             raise apsw.FullError(errno.ENOSPC)
@@ -79,11 +79,11 @@ class _File(apsw.VFSFile):
         self._disk.note(Step("write", self._name, offset, bytes(data)))
 
     def xSync(self, flags: int) -> None:
-        _fail("EIO" if self._disk.strikes(self._name) else "", apsw.SQLITE_IOERR_FSYNC)
+        _fail("EIO" if self._disk.strikes(self._name, "sync") else "", apsw.SQLITE_IOERR_FSYNC)
         self._disk.note(Step("sync", self._name))
 
     def xTruncate(self, size: int) -> None:
-        _fail("EIO" if self._disk.strikes(self._name) else "", apsw.SQLITE_IOERR_TRUNCATE)
+        _fail("EIO" if self._disk.strikes(self._name, "truncate") else "", apsw.SQLITE_IOERR_TRUNCATE)
         super().xTruncate(size)
         self._disk.note(Step("truncate", self._name, size))
 

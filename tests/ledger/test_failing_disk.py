@@ -172,6 +172,22 @@ def test_a_full_disk_is_named_until_there_is_room_again(disk: Disk, tmp_path: Pa
     asyncio.run(run())
 
 
+def test_a_commit_whose_sync_failed_does_not_come_back_when_the_disk_works_again(disk: Disk, tmp_path: Path) -> None:
+    async def run() -> None:
+        ledger = Ledger.open(tmp_path, FakeClock(), LedgerOptions(vfs=disk.name))
+        await ledger.commit(raising("counter", 1, 1))
+        disk.arm(Fault("EIO", 1, True, only="sync"))
+        for _ in range(3):  # all of it is in the log, and none of it may count
+            with pytest.raises(LedgerFailed):
+                await ledger.commit(raising("counter", 2, 3))
+        disk.arm(None)
+        assert [event.seq for event in await ledger.commit(raising("counter", 2, 3))] == [3, 4]
+        await ledger.close()
+
+    asyncio.run(run())
+    assert assert_sound(tmp_path) == 4
+
+
 def test_everyone_in_a_group_hears_that_it_failed(disk: Disk, tmp_path: Path) -> None:
     async def run() -> None:
         ledger = Ledger.open(tmp_path, FakeClock(), LedgerOptions(vfs=disk.name))

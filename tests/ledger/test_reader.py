@@ -128,6 +128,7 @@ def test_a_reader_that_stays_does_not_keep_the_daemon_from_closing(tmp_path: Pat
         with Reader.open(tmp_path) as reader:
             await ledger.close()
             assert reader.last_seq() == 1
+            assert (tmp_path / "ledger.sqlite3-wal").stat().st_size == 0
 
     asyncio.run(run())
 

@@ -227,6 +227,35 @@ def test_what_may_not_be_read_is_tried_again_each_time(tmp_path: Path) -> None:
     assert watch.fault is None
 
 
+class Counting(Root):
+    """A root that counts what is read below it."""
+
+    reads = 0
+
+    def read(self, relative: str, limit: int) -> FileRead:
+        self.reads += 1
+        return super().read(relative, limit)
+
+
+def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("text")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    root, watch = Counting(str(tmp_path)), FileWatch(str(path))
+    assert watch.read(root, "file", 100) is not None
+    assert not any(watch.read(root, "file", 100) for _ in range(5))
+    assert root.reads == 1
+
+
+def test_a_known_run_folder_that_becomes_a_link_has_vanished(pair: Pair) -> None:
+    pair.look()
+    pair.crew.folder().rename(pair.crew.project / "away")
+    pair.crew.folder().symlink_to(pair.crew.project / "away")
+    look = pair.look()
+    assert look.vanished == (RUN,)
+    assert look.reads[ReadResult.REFUSED] == 1
+
+
 def test_temporary_files_and_locks_are_left_alone(pair: Pair) -> None:
     for name in ("tasks.json.1234.tmp", "run.lock", "tasks.json.flock", "tasks.json.corrupt-1795"):
         (pair.crew.folder() / name).write_bytes(b"\x00garbage")

@@ -91,6 +91,14 @@ def test_a_rotated_log_is_read_to_its_end_under_its_new_name(stage: Stage) -> No
     assert stage.seqs() == [3, 4, 5]
 
 
+def test_a_rotated_log_without_numbers_is_read_on(stage: Stage) -> None:
+    stage.crew.append(RUN, "events.jsonl", event(None))
+    stage.seqs()
+    stage.crew.rotate(RUN)
+    stage.crew.append(RUN, "events.jsonl", event(None))
+    assert stage.seqs() == [None]
+
+
 def test_lines_that_are_no_events_are_dropped_and_counted(stage: Stage) -> None:
     log = stage.crew.folder() / "events.jsonl"
     log.write_bytes(b'not json\n[1]\n{"type":7}\n\n' + json.dumps(event(1)).encode() + b"\n")

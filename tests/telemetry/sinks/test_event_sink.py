@@ -101,6 +101,17 @@ def test_a_day_in_the_far_future_is_left_again_once_the_clock_is_right(world: Wo
     assert seqs(world.file("2026-01-02")) == [2, 3]
 
 
+def test_from_a_day_in_the_far_future_no_way_leads_back_to_a_day_that_was_left(world: World) -> None:
+    world.log.add(1)
+    world.log.add(1, NOON + 900 * DAY)
+    world.drain()
+    left = world.file().read_bytes()
+    world.log.add(1)
+    world.drain()
+    assert world.file().read_bytes() == left
+    assert seqs(world.folder / "events-2028-06-19.jsonl") == [2, 3]
+
+
 def test_a_restart_goes_on_behind_the_last_line(world: World) -> None:
     world.log.add(13)
     world.drain()
@@ -202,6 +213,23 @@ def test_a_full_disk_loses_nothing_and_is_named(world: World, monkeypatch: pytes
     full = False
     world.drain()
     assert seqs(world.file()) == list(range(1, 26))
+
+
+def test_after_a_failure_the_file_says_what_is_in_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.log.add(5)
+    real, broken = world.sink.file.write, True
+
+    def write(data: bytes, wall: float, now: float) -> None:
+        real(data, wall, now)
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")  # as a failed sync does, with the lines in the file
+
+    monkeypatch.setattr(world.sink.file, "write", write)
+    with pytest.raises(OSError, match="Input/output"):
+        world.sink.pump()
+    broken = False
+    world.drain()
+    assert seqs(world.file()) == [1, 2, 3, 4, 5]
 
 
 def test_a_ledger_that_cannot_be_read_is_asked_again(world: World) -> None:

@@ -125,10 +125,12 @@ def test_a_disk_that_refuses_is_counted_and_written_to_once_it_takes_again(tmp_p
 def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_end(tmp_path: Path) -> None:
     world = World(tmp_path / "logs", close_seconds=0.05)
     stuck = threading.Event()
+    gave_up: list[bool] = []
     real = world.log.events
 
     def hang(after: int = 0, limit: int = 1000) -> list[object]:
-        stuck.wait(PATIENCE)
+        if not stuck.wait(PATIENCE):
+            gave_up.append(True)
         return real(after, limit)  # type: ignore[return-value]
 
     world.log.events = hang  # type: ignore[assignment,method-assign]
@@ -139,6 +141,7 @@ def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_end(tmp_path: Path)
             world.sinks.on_events([event("task.started", 1)])
 
     world.run(story)
+    assert not stuck.is_set() and not gave_up
     stuck.set()
 
 
