@@ -98,9 +98,14 @@ def discoverer(settings: Settings, state: Path) -> Callable[[Sequence[Source]], 
     roots = chosen.roots or (tuple(pi_crew) if not chosen.beat_roots else ())
     beats = chosen.beat_roots or tuple(beat)
     options = PiCrewOptions(
-        follow_index=chosen.follow_index, is_own_folder=is_own_folder, file_max=chosen.max_file_bytes
+        follow_index=chosen.follow_index,
+        # Only what a person named is missed when it is not there.
+        may_be_missing=not chosen.roots,
+        is_own_folder=is_own_folder,
+        file_max=chosen.max_file_bytes,
     )
-    return lambda known: discover(roots, beats, known, options, BeatOptions())
+    beat_options = BeatOptions(may_be_missing=not chosen.beat_roots)
+    return lambda known: discover(roots, beats, known, options, beat_options)
 
 
 def secrets(settings: Settings) -> tuple[str, ...]:

@@ -78,7 +78,8 @@ class Daemon:
 
     @property
     def allowed_hosts(self) -> Sequence[str]:
-        return self.loaded.settings.http.allowed_hosts
+        http = self.loaded.settings.http
+        return (*http.allowed_hosts, http.host)
 
     def snapshot(self) -> Snapshot:
         return self.patrol.picture.snapshot
@@ -204,6 +205,7 @@ async def _wire(
     patrol.recall(ledger.recall())
     metrics = Metrics(CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings))
     metrics.watch_ledger(ledger.stats)
+    metrics.reload_result(True, clock.read().wall)
     sinks = None
     if settings.sinks.enabled:
         options = assembly.sink_options(settings, environ, state)

@@ -217,7 +217,7 @@ def _integer(value: int) -> int:
 def _moment(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{value} is no time")
-    return float(value)
+    return value + 0.0  # SQLite keeps no sign of zero, and the check would tell the two apart
 
 
 def _moment_or_none(value: float | None) -> float | None:

@@ -141,12 +141,14 @@ def test_a_newer_state_replaces_the_former(tmp_path: Path) -> None:
 
 def test_a_dead_letter_is_kept_once_as_it_was_first_met(tmp_path: Path) -> None:
     async def play(ledger: Ledger) -> None:
-        await ledger.commit(Batch(runs=(a_run(),), letters=(a_letter(), a_letter("other", at=None))))
+        await ledger.commit(
+            Batch(runs=(a_run(),), letters=(a_letter(), a_letter("other", at=None), a_letter("old", at=80.0)))
+        )
         await ledger.commit(Batch(letters=(a_letter(at=5.0),)))
         with Reader.open(tmp_path) as reader:
-            assert reader.letters() == [a_letter(), a_letter("other", at=None)]
+            assert reader.letters() == [a_letter(), a_letter("other", at=None), a_letter("old", at=80.0)]
 
-    assert using(tmp_path, play).letters_open == {"grün": (2, 90.0)}
+    assert using(tmp_path, play).letters_open == {"grün": (3, 80.0)}
 
 
 def test_a_worker_that_is_gone_has_no_standing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from crewd.ledger import rows
@@ -55,6 +55,7 @@ BATCHES = st.builds(
     cursors=st.dictionaries(TEXT, TEXT, max_size=2),
 )
 RESTART = None
+MINUS_ZERO = Batch(events=(Event("x", -0.0),), letters=(a_letter(at=-0.0),), incidents=(an_incident(opened_at=-0.0),))
 
 
 class Fold:
@@ -86,6 +87,7 @@ class Fold:
 
 
 @given(st.lists(BATCHES | st.just(RESTART), max_size=8), st.booleans())
+@example([MINUS_ZERO], False)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_recalled_is_the_fold_of_what_was_committed(steps: list[Batch | None], together: bool) -> None:
     fold = Fold()

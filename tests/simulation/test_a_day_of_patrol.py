@@ -17,7 +17,7 @@ from crewd.model.event import Event
 from crewd.model.verdict import Level
 from tests.fakes.clock import FakeClock
 from tests.fakes.processes import FakeProcesses
-from tests.simulation.world import World
+from tests.simulation.world import SimWorker, World
 
 HOUR = 3600.0
 INTERVAL = 5.0
@@ -108,12 +108,19 @@ class Simulation:
             elif kind == "torn":
                 self.world.torn[f"run-{self.chance.randrange(20)}"] = self.chance.randint(1, 6)
             elif (victim := self.chance.choice(self.world.workers)).alive:
-                self.world.kill(victim, self.patrol.pace.running - self.held)
+                self.world.kill(victim, self.patrol.pace.running - self.held, self._lease_left(victim))
         while gap > 0:
             part = min(gap, INTERVAL)
             self.clock.advance(part)
             self.world.live(part)
             gap -= part
+
+    def _lease_left(self, victim: SimWorker) -> float:
+        entry = self.patrol.book.entries.get(victim.run_id)
+        worker = entry.workers.get(victim.task_id) if entry is not None else None
+        if entry is None or worker is None:
+            return 0.0
+        return max(0.0, worker.heard_at - self.patrol.book.observed[entry.root])
 
     def _check(self, events: list[Event]) -> None:
         for event in events:

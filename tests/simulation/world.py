@@ -72,10 +72,10 @@ class World:
                 if self.awake >= worker.ends_at:
                     self._replace(number, worker)
 
-    def kill(self, worker: SimWorker, running: float) -> None:
-        """End a worker for good, unannounced."""
+    def kill(self, worker: SimWorker, running: float, lease_left: float) -> None:
+        """End a worker for good, unannounced. `lease_left` is on crewd's own clock, which stalls do not move."""
         worker.died_at, worker.died_running = self.awake, running
-        worker.excused = max(0.0, worker.tool_until + 30 - self.awake) if worker.lease is not None else 0.0
+        worker.excused = lease_left
         if worker.pid is not None:
             self.processes.kill(worker.pid, reaped=self.chance.random() < 0.5)
 
