@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from bench.result import Result, main
 from bench.timing import milliseconds
+from crewd.cli.settling import settle_process
 from crewd.model.event import Event
 from crewd.model.process import HIDDEN
 from crewd.model.report import RoundReport
@@ -81,6 +82,7 @@ async def _compare() -> list[Result]:
     server = Server(build_app(state), HttpOptions(port=0))
     _, port = await server.start()
     series = sum(not line.startswith(b"#") for line in (await state.exposition.answer()).body.splitlines())
+    settle_process()  # as `crewd serve` does once it is ready
     idle: list[float] = []
     scraped: list[float] = []
     scrapes = size = 0

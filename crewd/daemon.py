@@ -320,6 +320,7 @@ async def reload_settings(daemon: Daemon) -> bool:
     patrol.options, patrol.thresholds, patrol.overrides = options, thresholds, overrides
     patrol.pace.interval, patrol.pace.warn_after = options.interval, thresholds.warn_after
     patrol.picture.thresholds = thresholds
+    patrol.book.judge_all()
     patrol.lookout.discover = assembly.discoverer(settings, daemon.state)
     patrol.lookout.timeout = options.look_timeout
     await patrol.lookout.find()

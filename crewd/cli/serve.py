@@ -1,14 +1,13 @@
 """`crewd serve`: the daemon."""
 
 import asyncio
-import gc
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from crewd.cli.options import config_option, environment, state_option
+from crewd.cli.settling import settle_process
 
 
 @click.command()
@@ -36,13 +35,8 @@ def serve(config_file: Path | None, **options: Any) -> None:
     def load_settings() -> Loaded:
         return load(config_file, environ, overrides)
 
-    def settle(running: daemon.Daemon) -> None:
-        # This process is the daemon's own. What stands after the start stays: without it, a full collection now and
-        # then is a tenth as long; and a scrape in another thread gives the loop its turn five times sooner.
-        gc.freeze()
-        sys.setswitchinterval(0.001)
-
-    code = asyncio.run(daemon.serve(load_settings(), environ, reload=load_settings, on_ready=settle))
+    serving = daemon.serve(load_settings(), environ, reload=load_settings, on_ready=lambda _: settle_process())
+    code = asyncio.run(serving)
     raise SystemExit(code or 0)
 
 

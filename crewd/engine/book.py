@@ -1,5 +1,6 @@
 """The book: what the patrol knows between two rounds. Runs, their workers, and one observed clock per root."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -76,6 +77,9 @@ class Entry:
     workers: dict[str, Worker] = field(default_factory=dict)
     unread: ReadResult | None = None
     unread_rounds: int = 0
+    # On the root's observed clock: before it, no verdict on any of its workers can differ. Anything new lowers it.
+    due_at: float = -math.inf
+    is_seen: bool = False  # some worker has a process to look at, or waits
 
     def view(self) -> RunView:
         return RunView(
@@ -93,6 +97,7 @@ class Book:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     live: dict[str, Entry] = field(default_factory=dict)  # those with workers
+    moved: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose token changed this round
     observed: dict[str, float] = field(default_factory=dict)  # root -> its observed clock
     recalled: dict[str, Run] = field(default_factory=dict)  # from the ledger, not yet met again
     recalled_levels: dict[tuple[str, str, int], Level] = field(default_factory=dict)
@@ -132,6 +137,13 @@ class Book:
             # Never past the clock: that would be a lease that nobody announced.
             worker.heard_at = min(worker.heard_at + seconds, observed)
 
+    def judge_all(self) -> None:
+        """Make everyone due: the rules have changed."""
+        for entry in self.live.values():
+            entry.due_at = -math.inf
+            for worker in entry.workers.values():
+                worker.due_silence = 0.0
+
     def workers(self) -> Iterator[tuple[Entry, Worker]]:
         for entry in self.live.values():
             for worker in entry.workers.values():
@@ -152,6 +164,7 @@ class Book:
 
     def _update_workers(self, entry: Entry, wall: float) -> None:
         observed = self.observed.get(entry.root, 0.0)
+        entry.due_at, entry.is_seen = -math.inf, entry.run.waiting is not None
         at_work = () if entry.run.status in RUN_ENDED else entry.run.tasks
         former, entry.workers = entry.workers, {}
         for task in at_work:
@@ -163,9 +176,10 @@ class Book:
                 worker = Worker(
                     task, _heard_at(task, observed), wall, told=level, recalled=level is not Level.HEALTHY
                 )
-            else:
-                _hear(worker, task, observed, wall)
+            elif _hear(worker, task, observed, wall):
+                self.moved.append((entry, worker))
             _note_wait(worker, entry.run, wall)
+            entry.is_seen |= task.claim is not None or task.waiting is not None
             entry.workers[task.task_id] = worker
         self.left += [(entry.run.run_id, task_id) for task_id in former.keys() - entry.workers.keys()]
         if entry.workers:
@@ -174,9 +188,10 @@ class Book:
             self.live.pop(entry.run.run_id, None)
 
 
-def _hear(worker: Worker, task: Task, observed: float, wall: float) -> None:
-    """Compare progress tokens: what differs is life, whatever its timestamps say."""
-    if task.token != worker.task.token:
+def _hear(worker: Worker, task: Task, observed: float, wall: float) -> bool:
+    """Compare progress tokens: what differs is life, whatever its timestamps say. True: it differs."""
+    moved = task.token != worker.task.token
+    if moved:
         worker.progressed = True
         worker.beat_interval = max(0.0, observed - worker.heard_at)
         worker.fresh = worker.recalled = False
@@ -192,6 +207,7 @@ def _hear(worker: Worker, task: Task, observed: float, wall: float) -> None:
         worker.exited = False
         worker.process = HIDDEN
     worker.task = task
+    return moved
 
 
 def _heard_at(task: Task, observed: float) -> float:

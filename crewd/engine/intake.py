@@ -1,5 +1,6 @@
 """Intake: what the looks of one round change in the book, told as events."""
 
+import math
 from dataclasses import dataclass, field
 
 from crewd.engine.book import Book
@@ -82,7 +83,7 @@ class Intake:
         unread = self.unread.setdefault(root, set())
         for run_id in unread - look.unread.keys():
             if entry := self.book.entries.get(run_id):
-                entry.unread, entry.unread_rounds = None, 0
+                entry.unread, entry.unread_rounds, entry.due_at = None, 0, -math.inf
                 self.touched.add(run_id)
         unread.clear()
         for run_id, result in look.unread.items():
@@ -90,7 +91,7 @@ class Intake:
             if entry is None or entry.root != root:
                 continue
             unread.add(run_id)
-            entry.unread = result
+            entry.unread, entry.due_at = result, -math.inf
             entry.unread_rounds += 1 if pace.regular or not entry.unread_rounds else 0
             self.touched.add(run_id)
             for worker in entry.workers.values():

@@ -1,5 +1,7 @@
 """Judging: one worker's evidence put together, judged, and followed by its standing."""
 
+import math
+
 import msgspec
 
 from crewd.detection.gradient import Restraint, follow, is_flapping
@@ -12,6 +14,7 @@ from crewd.model.moment import Reading
 from crewd.model.process import ProcessState
 from crewd.model.verdict import RANK, Level, Reason, Standing
 
+AT_ONCE, NEVER = -math.inf, math.inf
 SILENT_LEVELS = (Level.STALE, Level.DEAD)
 
 
@@ -66,18 +69,23 @@ def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> 
 
 def is_due(entry: Entry, worker: Worker, observed: float) -> bool:
     """Whether a verdict could differ from the last one: by an event, a pending change, or time alone."""
+    return worker.progressed or worker.noticed or observed >= due_from(entry, worker)
+
+
+def due_from(entry: Entry, worker: Worker) -> float:
+    """From which time of the root's observed clock a worker must be judged again if nothing happens to it."""
     standing, verdict = worker.standing, worker.verdict
-    if worker.progressed or worker.noticed or entry.unread is not None or worker.gone_at is not None:
-        return True
+    if entry.unread is not None or worker.gone_at is not None:
+        return AT_ONCE
     if worker.task.waiting is not None or entry.run.waiting is not None or worker.task.lease is not None:
-        return True
+        return AT_ONCE
     if standing.level not in RANK or standing.level is not verdict.level or standing.held_by or standing.worse_rounds:
-        return True
+        return AT_ONCE
     if standing.level in SILENT_LEVELS and worker.process.state is not ProcessState.HIDDEN:
-        return True
+        return AT_ONCE
     if verdict.reason is Reason.LEASED:
-        return True
-    return worker.due_silence is not None and worker.silence(observed) >= worker.due_silence
+        return AT_ONCE
+    return NEVER if worker.due_silence is None else worker.heard_at + worker.due_silence
 
 
 def judge_worker(entry: Entry, worker: Worker, observed: float, court: Court) -> None:

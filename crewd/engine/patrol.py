@@ -9,13 +9,14 @@ import msgspec
 
 from crewd.detection.explain import explain
 from crewd.detection.gradient import Restraint, is_flapping
+from crewd.detection.identity import Here
 from crewd.detection.options import Override, Patience, Thresholds
 from crewd.engine.book import Book, Entry, Worker
 from crewd.engine.braking import Braking
 from crewd.engine.figures import Figures
 from crewd.engine.incidents import Incidents, incident_event, run_incidents, subject_of, worker_incidents
 from crewd.engine.intake import Intake
-from crewd.engine.judging import Court, is_due, judge_worker
+from crewd.engine.judging import AT_ONCE, Court, due_from, is_due, judge_worker
 from crewd.engine.letters import Letters
 from crewd.engine.lookout import Lookout
 from crewd.engine.options import PatrolOptions
@@ -65,6 +66,7 @@ class Patrol:
     braking: Braking = field(init=False)
     picture: Picture = field(init=False)
     _changed: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose level changed this round
+    _noticed: list[Worker] = field(default_factory=list)  # whose process was seen to be otherwise than before
     _confirm_in: float | None = None  # seconds after which a second look must confirm an exit
 
     def __post_init__(self) -> None:
@@ -125,44 +127,56 @@ class Patrol:
 
     def _see(self, now: Reading, figures: Figures) -> None:
         """LOOK, at the kernel: which of the processes that the files name are alive, and do something."""
+        for entry, worker in self.book.moved:
+            figures.count_beat(entry.run.runtime, worker.beat_interval)
         here = self.witness.here(now)
         kept: set[Identity] = set()
         self._confirm_in = None
-        for entry, worker in self.book.workers():
-            if worker.progressed:
-                figures.count_beat(entry.run.runtime, worker.beat_interval)
-            if worker.task.waiting is not None or entry.run.waiting is not None:
-                self.book.stand_still(entry, worker, self.pace.gap.counted)
-                worker.waited += self.pace.gap.counted
-            if worker.task.claim is None:
+        for entry in self.book.live.values():
+            if not entry.is_seen:
                 continue
-            before = worker.process
-            self.witness.see(worker, here, now)
-            if worker.process.identity is not None:
-                kept.add(worker.process.identity)
-                observed = self.book.observed.get(entry.root, 0.0)
-                if worker.silence(observed) >= self.thresholds.warn_after:
-                    self.witness.sample(worker, observed, self.options.activity_every)
-            if worker.process != before:
-                worker.noticed = True
-                self.intake.touched.add(entry.run.run_id)
-            if worker.gone_at is not None and now.mono - worker.gone_at < self.options.exit_settle:
-                self._confirm_in = self.options.exit_settle
+            for worker in entry.workers.values():
+                if worker.task.waiting is not None or entry.run.waiting is not None:
+                    self.book.stand_still(entry, worker, self.pace.gap.counted)
+                    worker.waited += self.pace.gap.counted
+                if worker.task.claim is not None:
+                    self._see_process(entry, worker, here, now)
+                    if worker.process.identity is not None:
+                        kept.add(worker.process.identity)
         self.witness.forget_all_but(kept)
+
+    def _see_process(self, entry: Entry, worker: Worker, here: Here, now: Reading) -> None:
+        before = worker.process
+        self.witness.see(worker, here, now)
+        observed = self.book.observed.get(entry.root, 0.0)
+        if worker.process.identity is not None and worker.silence(observed) >= self.thresholds.warn_after:
+            self.witness.sample(worker, observed, self.options.activity_every)
+        if worker.process != before:
+            worker.noticed = True
+            self._noticed.append(worker)
+            entry.due_at = AT_ONCE
+            self.intake.touched.add(entry.run.run_id)
+        if worker.gone_at is not None and now.mono - worker.gone_at < self.options.exit_settle:
+            self._confirm_in = self.options.exit_settle
 
     def _judge(self, now: Reading) -> None:
         """JUDGE everyone whose verdict could differ; DECIDE: observed workers are reported, never touched."""
         court = self._court(now)
-        for entry, worker in self.book.workers():
+        live = 0
+        for entry in self.book.live.values():
+            live += len(entry.workers)
             observed = self.book.observed.get(entry.root, 0.0)
-            if not is_due(entry, worker, observed):
+            if observed < entry.due_at:
                 continue
-            before = worker.standing
-            judge_worker(entry, worker, observed, court)
-            self.braking.note(entry, worker)
-            self._take_down(entry, worker, before, observed, now)
-        live = sum(len(entry.workers) for entry in self.book.live.values())
-        brake = self.braking.step(live, self.pace.running, self.thresholds.dead_after, self._common_cause(), now.wall)
+            for worker in entry.workers.values():
+                if is_due(entry, worker, observed):
+                    before = worker.standing
+                    judge_worker(entry, worker, observed, court)
+                    self.braking.note(entry, worker)
+                    self._take_down(entry, worker, before, observed, now)
+            entry.due_at = min(due_from(entry, worker) for worker in entry.workers.values())
+        dead_window = self.thresholds.dead_after
+        brake = self.braking.step(live, self.pace.running, dead_window, self._common_cause(), now.wall)
         self.recorder.tidings.tell(*brake)
         per_hour = self.options.dead_letters_per_hour
         self.letters.over_threshold(self.pace.running, per_hour, now, self.recorder.tidings)
@@ -175,8 +189,12 @@ class Patrol:
         for verdict, why in settled:
             self.recorder.tidings.verdicts.append(verdict)
             self.recorder.tidings.tell(verdict_event(verdict, now.wall, why))
-        for _, worker in self.book.workers():
-            worker.progressed = worker.noticed = False
+        for _, worker in self.book.moved:
+            worker.progressed = False
+        for worker in self._noticed:
+            worker.noticed = False
+        self.book.moved.clear()
+        self._noticed.clear()
 
     async def _tell(self, now: Reading, snapshot: Snapshot, figures: Figures) -> None:
         """TELL: first make it durable, then let everyone hear it."""

@@ -1,9 +1,11 @@
 """Exposition: the text of a scrape, encoded away from the loop, one at a time, and never an error."""
 
 import asyncio
+import gc
 import gzip
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -68,7 +70,8 @@ class Exposition:
     def _encode(self, form: Format, zipped: bool, names: frozenset[str]) -> Answer:
         encode: Callable[..., bytes] = openmetrics_text if form is Format.OPENMETRICS else plain_text
         try:
-            body = encode(self._registry.restricted_registry(_sample_names(names)) if names else self._registry)
+            with collector_asleep():
+                body = encode(self._registry.restricted_registry(_sample_names(names)) if names else self._registry)
         except Exception:  # noqa: BLE001 - a scrape never fails: what is missing is alerted on, and counted here
             self.failures += 1
             structlog.get_logger("crewd.metrics").exception("metrics.encoding_failed")
@@ -77,6 +80,23 @@ class Exposition:
             # Level 1: nearly all of the gain on so repetitive a text, at a fifth of the time.
             return Answer(gzip.compress(body, 1, mtime=0), form.value, gzipped=True)
         return Answer(body, form.value)
+
+
+@contextmanager
+def collector_asleep() -> Iterator[None]:
+    """Keep the garbage collector from being woken by many objects that go as they came, by counting references.
+
+    Woken, it would walk everything that crewd knows, and stop every thread meanwhile. May be used by several threads
+    at once: only who put it to sleep wakes it, and where the process runs without it, it stays off.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def choose_format(accept: str) -> Format:

@@ -2,6 +2,7 @@
 
 import errno
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,8 @@ class Disk(apsw.VFS):
         self.fault: Fault | None = None
         self.count = 0
         self.steps: list[Step] | None = None
+        self.turning = threading.Event()  # a sync waits while this is clear
+        self.turning.set()
         super().__init__(name, "")
 
     def xOpen(self, name: Any, flags: list[int]) -> "_File":
@@ -79,6 +82,7 @@ class _File(apsw.VFSFile):
         self._disk.note(Step("write", self._name, offset, bytes(data)))
 
     def xSync(self, flags: int) -> None:
+        self._disk.turning.wait()
         _fail("EIO" if self._disk.strikes(self._name, "sync") else "", apsw.SQLITE_IOERR_FSYNC)
         self._disk.note(Step("sync", self._name))
 

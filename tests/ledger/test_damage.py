@@ -117,6 +117,27 @@ def test_a_row_whose_content_changed_is_named_when_it_is_read(whole: Path, tmp_p
             reader.events()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("DELETE FROM meta", id="the last number is gone"),
+        pytest.param("UPDATE meta SET value = 7", id="the last number is another"),
+        pytest.param("UPDATE runs SET body = CAST(x'80' AS TEXT) WHERE run_id = 'run-1'", id="a text is none"),
+        pytest.param("UPDATE runs SET vanished = 1 WHERE run_id = 'run-1'", id="a run is hidden"),
+        pytest.param("UPDATE verdicts SET outcome = 'true'", id="a verdict is settled"),
+        pytest.param("UPDATE incidents SET resolved_at = 5.0", id="an incident is resolved"),
+        pytest.param("UPDATE letters SET crew = 'another'", id="a letter is another crew's"),
+    ],
+)
+def test_a_start_does_not_believe_what_crewd_did_not_write(whole: Path, tmp_path: Path, change: str) -> None:
+    shutil.copytree(whole, tmp_path / "state")
+    connection = apsw.Connection(str(tmp_path / "state" / MAIN))
+    connection.execute(change)
+    connection.close()
+    with pytest.raises(LedgerDamaged):
+        contents(tmp_path / "state")
+
+
 def test_a_large_file_is_looked_through_only_after_an_unclean_stop(whole: Path, tmp_path: Path) -> None:
     small = LedgerOptions(check_bytes_max=1)
     for name, unclean in (("clean", False), ("unclean", True)):

@@ -10,10 +10,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
+from crewd.host.files import FolderLock
+from crewd.ledger import rows
 from crewd.ledger.batch import Batch
-from crewd.ledger.errors import LedgerFailed
+from crewd.ledger.errors import LedgerFailed, LedgerLocked
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.options import LedgerOptions
 from crewd.model.event import Event
@@ -213,6 +216,48 @@ def test_a_log_that_cannot_be_moved_is_told_and_fails_no_commit(disk: Disk, tmp_
         for _ in range(2):
             await ledger.retry()
         assert ledger.stats().checkpoint_failed == ""
+        await ledger.close()
+
+    asyncio.run(run())
+
+
+def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_close(disk: Disk, tmp_path: Path) -> None:
+    async def run() -> None:
+        ledger = Ledger.open(tmp_path, FakeClock(), LedgerOptions(vfs=disk.name, close_seconds=0.05))
+        disk.turning.clear()
+        waiting = asyncio.ensure_future(ledger.commit(Batch(events=(an_event(),))))
+        await asyncio.sleep(0)
+        with pytest.raises(LedgerFailed, match="did not end within"):
+            await ledger.close()
+        assert not waiting.done()
+        with pytest.raises(LedgerLocked):  # it may still write
+            Ledger.open(tmp_path, FakeClock())
+        disk.turning.set()
+        assert len(await waiting) == 1
+        while True:
+            try:
+                await ledger.close()
+            except LedgerFailed:
+                continue
+            break
+
+    asyncio.run(run())
+    assert FolderLock.acquire(tmp_path).close() is None
+
+
+def test_a_ledger_that_another_hand_changed_is_not_written_on(disk: Disk, tmp_path: Path) -> None:
+    async def run() -> None:
+        ledger = Ledger.open(tmp_path, FakeClock(), LedgerOptions(vfs=disk.name))
+        await ledger.commit(Batch(events=(an_event(),)))
+        disk.arm(Fault("EIO", 1, False))
+        with pytest.raises(LedgerFailed):
+            await ledger.retry()
+        connection = apsw.Connection(str(tmp_path / "ledger.sqlite3"))
+        connection.execute(rows.INSERT_META, rows.meta_row("last_seq", 99))
+        connection.close()
+        for _ in range(2):
+            with pytest.raises(LedgerFailed, match="ends at event 99 instead of 1"):
+                await ledger.commit(Batch(events=(an_event(),)))
         await ledger.close()
 
     asyncio.run(run())

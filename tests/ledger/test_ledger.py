@@ -192,6 +192,7 @@ def test_a_batch_without_content_costs_no_transaction(tmp_path: Path) -> None:
         pytest.param(an_event(at=float("nan")), id="no time"),
         pytest.param(Event("x", 1.0, {"a": object()}), id="no JSON"),
         pytest.param(Event("x", 1.0, attempt=2**64), id="too large"),
+        pytest.param(Event(None, 1.0), id="no text"),  # type: ignore[arg-type]
     ],
 )
 def test_a_batch_that_cannot_be_written_is_refused_and_its_neighbours_are_not(tmp_path: Path, event: Event) -> None:
