@@ -153,6 +153,7 @@ async def serve(
                 if daemon.sinks is not None:
                     tasks.create_task(daemon.sinks.run(), name="sinks")
                 daemon.notifier.ready()
+                _compare_watchdog(daemon)
                 log.info("daemon.ready", url=daemon.url, state=str(daemon.state))
                 if on_ready is not None:
                     on_ready(daemon)
@@ -243,6 +244,18 @@ async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
     record = {"pid": own_pid(), "url": daemon.url, "started_at": rfc3339(daemon.clock.read().wall)}
     write_atomically(str(path), msgspec.json.encode(record), durable=False)
     stack.callback(path.unlink, missing_ok=True)
+
+
+def _compare_watchdog(daemon: Daemon) -> None:
+    """A round that comes less often than the service manager's patience would be a restart loop."""
+    patience, interval = daemon.notifier.watchdog_interval, daemon.patrol.options.interval
+    if patience is not None and patience < 2 * interval:
+        log.warning(
+            "daemon.watchdog_too_short",
+            watchdog_seconds=patience,
+            patrol_interval=interval,
+            remedy="raise WatchdogSec to at least three times patrol.interval, or lower patrol.interval",
+        )
 
 
 async def _until_stopped(stop: asyncio.Event) -> None:

@@ -1,5 +1,7 @@
 """The evidence table: the first row that fits says how a worker is (docs/detection.md)."""
 
+from functools import lru_cache
+
 import msgspec
 
 from crewd.detection.options import Patience, Thresholds
@@ -101,7 +103,7 @@ def _by_silence(evidence: Evidence, thresholds: Thresholds, patience: Patience) 
     warn_after = thresholds.warn_after + (thresholds.startup_grace if evidence.fresh else 0.0)
     stale_after = max(thresholds.stale_after, warn_after)
     if silence < warn_after:
-        return Verdict(Level.HEALTHY, Reason.BEATING, f"silent for {silence:.0f} s", 6, until_silence=warn_after)
+        return _beating(round(silence), warn_after)
     said = f"silent for {silence:.0f} s, {evidence.process.why}"
     if silence < stale_after:
         return Verdict(Level.WARN, Reason.SILENT, said, 7, until_silence=stale_after)
@@ -111,6 +113,12 @@ def _by_silence(evidence: Evidence, thresholds: Thresholds, patience: Patience) 
     if evidence.process.state is ProcessState.HIDDEN:
         return Verdict(Level.DEAD, Reason.PRESUMED, said, 12)
     return _alive_but_silent(evidence, thresholds, patience, said)
+
+
+@lru_cache(maxsize=1024)
+def _beating(silence: int, warn_after: float) -> Verdict:
+    """Nearly everybody is well nearly always: the same few verdicts serve them all."""
+    return Verdict(Level.HEALTHY, Reason.BEATING, f"silent for {silence} s", 6, until_silence=warn_after)
 
 
 def _alive_but_silent(evidence: Evidence, thresholds: Thresholds, patience: Patience, said: str) -> Verdict:

@@ -11,6 +11,7 @@ from crewd.model.snapshot import RunView, WorkerView
 from crewd.model.verdict import Level, Reason, Standing, Verdict, Wedge
 
 FIRST_VERDICT = Verdict(Level.HEALTHY, Reason.BEATING, "first sight", 6, until_silence=0.0)
+FIRST_STANDING = Standing()
 AT_WORK = (TaskStatus.RUNNING, TaskStatus.WAITING)
 
 
@@ -25,7 +26,7 @@ class Worker:
     recalled: bool = False  # `told` is what a former crewd told, and nothing has shown yet whether it still holds
     recorded: bool = False  # the ledger knows that there is such a worker
     told_wedge: Wedge | None = None
-    standing: Standing = field(default_factory=Standing)
+    standing: Standing = FIRST_STANDING
     verdict: Verdict = FIRST_VERDICT
     due_silence: float | None = 0.0  # seconds at which time alone could change the verdict, thresholds unstretched
     process: ProcessSeen = HIDDEN

@@ -21,6 +21,7 @@ class Figures:
     dropped: int = 0
     unknown_fields: int = 0
     unknown_statuses: int = 0
+    violations: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def count_beat(self, runtime: str, interval: float | None) -> None:
@@ -53,4 +54,5 @@ class Figures:
             happenings_dropped=self.dropped,
             unknown_fields=self.unknown_fields,
             unknown_statuses=self.unknown_statuses,
+            violations=tuple(self.violations),
         )

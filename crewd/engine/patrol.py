@@ -107,7 +107,7 @@ class Patrol:
             await self.lookout.find()
         await self._look(now, figures)
         self._see(now, figures)
-        self._judge(now)
+        self._judge(now, figures)
         self._settle(now)
         snapshot = self._picture(now)
         await self._tell(now, snapshot, figures)
@@ -159,7 +159,7 @@ class Patrol:
         if worker.gone_at is not None and now.mono - worker.gone_at < self.options.exit_settle:
             self._confirm_in = self.options.exit_settle
 
-    def _judge(self, now: Reading) -> None:
+    def _judge(self, now: Reading, figures: Figures) -> None:
         """JUDGE everyone whose verdict could differ; DECIDE: observed workers are reported, never touched."""
         court = self._court(now)
         live = 0
@@ -174,6 +174,8 @@ class Patrol:
                     judge_worker(entry, worker, observed, court)
                     self.braking.note(entry, worker)
                     self._take_down(entry, worker, before, observed, now)
+                    if worker.silence(observed) > self.pace.running:
+                        figures.violations.append("I18")  # silence beyond our own running time cannot be observed
             entry.due_at = min(due_from(entry, worker) for worker in entry.workers.values())
         dead_window = self.thresholds.dead_after
         brake = self.braking.step(live, self.pace.running, dead_window, self._common_cause(), now.wall)

@@ -28,3 +28,4 @@ class RoundReport(msgspec.Struct, frozen=True):
     happenings_dropped: int = 0
     unknown_fields: int = 0
     unknown_statuses: int = 0
+    violations: tuple[str, ...] = ()  # numbers of invariants that did not hold, such as "I18"

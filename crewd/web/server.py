@@ -11,6 +11,9 @@ from crewd.host.listening import ListeningSocket, address, listen
 from crewd.web.guard import App
 
 
+TICK_SECONDS = 1.0
+
+
 @dataclass(frozen=True)
 class HttpOptions:
     """Where to listen, and how much to take on."""
@@ -75,7 +78,7 @@ class Server:
         serving, self._serving = self._serving, None
         if serving is None:
             return
-        self._uvicorn.should_exit = True
+        self._uvicorn.end()
         try:
             await serving
         finally:
@@ -89,6 +92,20 @@ class _Quiet(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.settled = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Let it leave its main loop at once."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether it should exit. Once a second is enough for the Date of answers,
+        # which is renewed at every tenth count, and an end is heard at once.
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._ending.wait()
 
     async def startup(self, sockets: list[ListeningSocket] | None = None) -> None:
         await super().startup(sockets=sockets)

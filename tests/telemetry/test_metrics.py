@@ -395,3 +395,9 @@ def test_the_reference_page_tells_every_family_and_no_other() -> None:
         assert family.kind.value in rows[family.name] and family.help in rows[family.name], family.name
         for label in (*family.labels, *family.dotted):
             assert label in rows[family.name], (family.name, label)
+
+
+def test_a_broken_invariant_that_a_round_found_is_counted() -> None:
+    world = World()
+    world.see(EMPTY, violations=("I18",))
+    assert world.samples()['crewd_invariant_violations_total{id="I18"}'] == 1
