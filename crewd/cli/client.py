@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -14,9 +15,11 @@ from crewd.cli.text import clean
 from crewd.errors import CrewdError, DaemonUnreachable, NothingMatched, SettingsError, UsageProblem
 
 if TYPE_CHECKING:
+    from crewd.config.settings import Settings
     from crewd.ledger.reader import Reader
     from crewd.telemetry.redact import Redactor
 
+DEFAULT_URL = "http://127.0.0.1:9464"  # of a daemon that nobody configured
 TIMEOUT_SECONDS = 3.0
 BODY_BYTES_MAX = 256 * 2**20
 
@@ -29,13 +32,14 @@ class Place:
 
     state: Path
     configured_url: str = ""  # "": unknown, since only the folder was named
-    secrets: tuple[str, ...] = ()  # texts that must not be shown
+    secrets: Callable[[], tuple[str, ...]] = tuple  # texts that must not be shown; asked for where it matters
 
+    @cached_property
     def redactor(self) -> "Redactor":
-        """Return what takes secrets out of an answer of the ledger; the daemon does so with its own."""
+        """What takes secrets out of an answer of the ledger; the daemon does so with its own."""
         from crewd.telemetry.redact import Redactor
 
-        return Redactor(self.secrets)
+        return Redactor(self.secrets())
 
     def url(self) -> str:
         """Return the address of the daemon of this place; "" where it is not running."""
@@ -116,26 +120,19 @@ def find(state_dir: Path | None, config_file: Path | None) -> Place:
     """Find the crewd that the options mean. Raises SettingsError only for a file that was named.
 
     With a folder only the daemon that wrote its address there is asked: the configured address may be another's.
+    Loading settings takes longer than all the rest of a command, so that they are loaded only where they count.
     """
-    from crewd.config.folders import state_folder
-    from crewd.config.load import load
+    from crewd.config.folders import is_configured, state_folder
 
     environ = environment()
-    try:
-        settings = load(config_file, environ).settings
-    except SettingsError as error:
-        if config_file is not None:
-            raise
-        # The daemon goes on with its former settings, and a person wants to see how.
-        click.echo(f"crewd: the settings are not usable, and passed over: {error.complaints[0]}", err=True)
-        return Place(state_dir or state_folder(environ))
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)  # noqa: S104
-    bracketed = f"[{host}]" if ":" in host else host
-    url = f"http://{bracketed}:{settings.http.port}" if settings.http.enabled and settings.http.port else ""
-    secrets = tuple(secret.get_secret_value() for secret in settings.redact.secrets)
-    if state_dir is not None:
-        return Place(state_dir, "", secrets)
-    return Place(state_folder(environ, settings.ledger.folder), url, secrets)
+    if config_file is None and not is_configured(environ):
+        return Place(state_dir) if state_dir is not None else Place(state_folder(environ), DEFAULT_URL)
+    if config_file is None and state_dir is not None:
+        return Place(state_dir, secrets=lambda: _secrets(_settings(environ)))
+    settings = _settings(environ, config_file)
+    if state_dir is not None or settings is None:
+        return Place(state_dir or state_folder(environ), "", lambda: _secrets(settings))
+    return Place(state_folder(environ, settings.ledger.folder), _url(settings), lambda: _secrets(settings))
 
 
 def ask(place: Place, online: Callable[[Daemon], Any], offline: Callable[["Reader"], Any]) -> Answer:
@@ -188,6 +185,30 @@ def open_ledger(place: Place, unreachable: DaemonUnreachable) -> tuple["Reader",
 def segment(name: str) -> str:
     """Write a name so that it can stand between two slashes."""
     return quote(name, safe="")
+
+
+def _settings(environ: Mapping[str, str], config_file: Path | None = None) -> "Settings | None":
+    """Load the settings; None: they are not usable, and nobody named their file."""
+    from crewd.config.load import load
+
+    try:
+        return load(config_file, environ).settings
+    except SettingsError as error:
+        if config_file is not None:
+            raise
+        # The daemon goes on with its former settings, and a person wants to see how.
+        click.echo(f"crewd: the settings are not usable, and passed over: {error.complaints[0]}", err=True)
+        return None
+
+
+def _url(settings: "Settings") -> str:
+    http = settings.http
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{http.port}" if http.enabled and http.port else ""
+
+
+def _secrets(settings: "Settings | None") -> tuple[str, ...]:
+    return tuple(secret.get_secret_value() for secret in settings.redact.secrets) if settings is not None else ()
 
 
 def _refusal(status: int, message: str, url: str) -> CrewdError:

@@ -118,7 +118,7 @@ class _Tail:
         from crewd.model.event import as_record
 
         found = reader.events(self.after, limit, self.types, self.run)
-        redactor = self.place.redactor()
+        redactor = self.place.redactor
         return {
             "events": [redactor.value(as_record(event)) for event in found],
             "next_after": found[-1].seq if found else self.after,

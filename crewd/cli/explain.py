@@ -29,7 +29,7 @@ def explain(run: str, task: str, config_file: Path | None, state_dir: Path | Non
         return daemon.json(f"{API}/runs/{segment(run)}/tasks/{segment(task)}")
 
     place = find(state_dir, config_file)
-    answer = ask(place, online, lambda reader: past_task(reader, run, task, place.redactor()))
+    answer = ask(place, online, lambda reader: past_task(reader, run, task, place.redactor))
     say_notice(answer)
     if as_json:
         print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})

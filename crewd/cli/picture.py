@@ -18,7 +18,7 @@ TROUBLE = {"dead": 5, "stale": 4, "unreadable": 3, "warn": 2, "waiting": 1, "hea
 
 def take(place: Place, ended: bool) -> Answer:
     """Ask for the picture; with `ended` also the runs that are over and have no worker."""
-    return ask(place, lambda daemon: _online(daemon, ended), lambda reader: _offline(reader, ended, place.redactor()))
+    return ask(place, lambda daemon: _online(daemon, ended), lambda reader: _offline(reader, ended, place.redactor))
 
 
 def trouble(run: dict[str, Any]) -> tuple[float, ...]:

@@ -40,7 +40,7 @@ def _answer(place: Place, run: str) -> Answer:
         return daemon.json(f"{API}/runs/{segment(run)}")
 
     def offline(reader: "Reader") -> Any:
-        return past_run(reader, run, place.redactor())
+        return past_run(reader, run, place.redactor)
 
     try:
         return ask(place, online, offline)

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONFIG_VARIABLE = "CREWD_CONFIG"
+PREFIX = "CREWD_"
+
+# Variables that carry the prefix and are no settings: where to look, and what a worker is told about itself.
+NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "CREWD_STATE_DIR", "CREWD_RUN", "CREWD_TASK", "CREWD_BEAT_ROOT"})
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ def config_place(environ: Mapping[str, str], named: Path | None = None) -> Confi
         if path.exists():
             return ConfigPlace(path)
     return ConfigPlace(None)
+
+
+def is_configured(environ: Mapping[str, str]) -> bool:
+    """Say whether anybody may have said anything other than the defaults. Where not, no settings need be read."""
+    return (
+        config_place(environ).path is not None
+        or bool(environ.get("CREDENTIALS_DIRECTORY"))
+        or any(name.upper().startswith(PREFIX) and name not in NOT_SETTINGS for name in environ)
+    )
 
 
 def _xdg(environ: Mapping[str, str], variable: str, otherwise: str) -> Path:

@@ -10,15 +10,11 @@ from typing import Any
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
 from crewd.config.complaints import unknown_key
-from crewd.config.folders import CONFIG_VARIABLE
+from crewd.config.folders import NOT_SETTINGS, PREFIX
 from crewd.config.settings import Settings
 from crewd.errors import Complaint
 
-PREFIX = "CREWD_"
 CREDENTIAL_BYTES_MAX = 64 * 1024
-
-# Variables that carry the prefix and are no settings: where to look, and what a worker is told about itself.
-NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "CREWD_STATE_DIR", "CREWD_RUN", "CREWD_TASK", "CREWD_BEAT_ROOT"})
 
 _AT = re.compile(r"\(at line (\d+), column (\d+)\)")
 

@@ -66,6 +66,7 @@ class Patrol:
     braking: Braking = field(init=False)
     picture: Picture = field(init=False)
     _changed: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose level changed this round
+    _met: list[tuple[Entry, Worker]] = field(default_factory=list)  # who came to work this round
     _noticed: list[Worker] = field(default_factory=list)  # whose process was seen to be otherwise than before
     _confirm_in: float | None = None  # seconds after which a second look must confirm an exit
 
@@ -200,8 +201,10 @@ class Patrol:
 
     async def _tell(self, now: Reading, snapshot: Snapshot, figures: Figures) -> None:
         """TELL: first make it durable, then let everyone hear it."""
-        for entry, worker in self._changed:
-            self.recorder.tidings.standings.append(_row(snapshot, entry, worker))
+        standings = self.recorder.tidings.standings
+        standings += [_row(entry, worker) for entry, worker in self._met]
+        standings += [_row(entry, worker, snapshot) for entry, worker in self._changed]
+        self._met.clear()
         self._changed.clear()
         for complaint in figures.complaints:
             self.complain(complaint)
@@ -248,7 +251,7 @@ class Patrol:
             self._changed.append((entry, worker))
         elif not worker.recorded and worker.told is worker.standing.level:
             # So that the ledger knows of everybody at work, also of those of whom there is nothing else to tell.
-            self._changed.append((entry, worker))
+            self._met.append((entry, worker))
         worker.recorded = True
         if worker.told is worker.standing.level:
             wanted = worker_incidents(entry, worker, now.wall, self.options)
@@ -292,9 +295,11 @@ class Patrol:
         return snapshot
 
 
-def _row(snapshot: Snapshot, entry: Entry, worker: Worker) -> StandingRow:
-    view = snapshot.runs.get(entry.run.run_id)
-    worker_view = worker.view()
-    explanation = msgspec.to_builtins(explain(view, worker_view, snapshot)) if view is not None else None
+def _row(entry: Entry, worker: Worker, explained: Snapshot | None = None) -> StandingRow:
+    """A worker's standing for the ledger; with the evidence behind it where something was concluded."""
     run, task = entry.run, worker.task
+    view = explained.runs.get(run.run_id) if explained is not None else None
+    explanation = None
+    if explained is not None and view is not None:
+        explanation = msgspec.to_builtins(explain(view, worker.view(), explained))
     return StandingRow(run.run_id, task.task_id, task.attempt, run.runtime, run.crew, worker.standing, explanation)

@@ -1,6 +1,7 @@
 """Moments: what three clocks said at once, and how a wall time is written."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -17,6 +18,7 @@ class Reading(msgspec.Struct, frozen=True):
     boot: float
 
 
+@lru_cache(maxsize=256)  # one round tells many things at one moment
 def rfc3339(wall: float) -> str:
     """Write epoch seconds as RFC 3339 in UTC with milliseconds and `Z`: `2026-11-21T02:13:00.250Z`."""
     # Rounded down, as a clock shows it: a record never carries a time that has not yet come.

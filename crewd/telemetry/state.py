@@ -20,6 +20,7 @@ from crewd.telemetry.families import STATE, Family, Kind
 from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures
 from crewd.telemetry.labels import Admission, clean
 from crewd.telemetry.parts import describe
+from crewd.telemetry.readiness import is_ready
 
 FAMILY = {family.name: family for family in STATE}
 Labels = tuple[str, ...]
@@ -214,10 +215,6 @@ class State:
         admission = self._admissions.get(label)
         return text if admission is None else admission.label_of(text)
 
-
-def is_ready(health: Health) -> bool:
-    """Say whether crewd does its whole work: a round is complete, every part is ready, and none is degraded."""
-    return health.round_number > 0 and all(health.parts.values()) and not health.degraded
 
 
 def _gauge(name: str, values: Mapping[Labels, float | int | None]) -> Metric:

@@ -7,7 +7,7 @@ from crewd.model.moment import rfc3339
 from crewd.model.run import Run, Task, Usage, Waiting
 from crewd.model.snapshot import Health, RunView, Snapshot, WorkerView
 from crewd.model.verdict import Level
-from crewd.telemetry.state import is_ready
+from crewd.telemetry.readiness import is_ready
 
 TROUBLE = {Level.DEAD: 5, Level.STALE: 4, Level.UNREADABLE: 3, Level.WARN: 2, Level.WAITING: 1, Level.HEALTHY: 0}
 
