@@ -67,6 +67,9 @@ class State:
     def events(self, *_: object, **__: object) -> list[Event]:
         return []
 
+    def pruned_to(self) -> int:
+        return 0
+
     def http_observed(self, route: str, method: str, code: int, seconds: float) -> None:
         self.metrics.http_observed(route, method, code, seconds)
 

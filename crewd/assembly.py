@@ -56,8 +56,6 @@ def patrol_options(settings: Settings) -> PatrolOptions:
     return PatrolOptions(
         interval=patrol.interval,
         unreadable_after=patrol.unreadable_after,
-        # A second look that comes later than the next round would delay every true death.
-        exit_settle=min(2.0, patrol.interval),
         look_timeout=patrol.look_timeout,
         activity_every=min(30.0, 6 * patrol.interval),
         discover_every=max(1, round(settings.sources.discover_every / patrol.interval)),

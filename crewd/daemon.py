@@ -200,6 +200,7 @@ async def _wire(
         thresholds=assembly.thresholds(settings),
         overrides=assembly.overrides(settings),
         pressure=pressure,
+        redact=redactor.text,
         complain=lambda complaint: log.warning("source.complaint", complaint=complaint),
         wake=wake,
     )

@@ -70,6 +70,8 @@ class Daemon:
     """
 
     def __init__(self, url: str) -> None:
+        if not url:
+            raise DaemonUnreachable("daemon unreachable: it is not running, or does not listen")
         import http.client
 
         self._url = url
@@ -92,8 +94,6 @@ class Daemon:
         """Ask for whatever `accept` names."""
         import http.client
 
-        if not self._url:
-            raise DaemonUnreachable("daemon unreachable: it is not running, or does not listen")
         target = path + ("?" + urlencode(query, doseq=True) if query else "")
         try:
             self._connection.request("GET", target, headers={"Accept": accept})

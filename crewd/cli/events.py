@@ -1,26 +1,26 @@
 """`crewd events`: what happened, and what happens."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crewd.cli.client import Daemon, Place, ask, find
+from crewd.cli.client import Daemon, Place, ask, find, open_ledger
+from crewd.cli.event_lines import screen_line, whole_line
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import API
-from crewd.cli.screen import Line, follow, print_lines
+from crewd.cli.screen import Line, follow, is_terminal, print_lines
 from crewd.cli.text import clean
-from crewd.errors import CrewdError, DaemonUnreachable
+from crewd.errors import DaemonUnreachable
 
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
 
 NEWEST = 20
 PAGE = 1000
-VALUE_MAX = 120
 POLL_SECONDS = 1.0
 
 
@@ -47,11 +47,14 @@ def events(
 ) -> None:
     """Show what happened, oldest first: the newest events, or all after number N. --json prints one record a line."""
     tail = _Tail(find(state_dir, config_file), types, run, as_json)
-    tail.begin(after, limit or NEWEST)
-    left = limit if after is not None else None
-    while tail.more and left != 0:
-        shown = tail.step(min(PAGE, left or PAGE))
-        left = None if left is None else left - shown
+    if after is None:
+        tail.begin(limit or NEWEST)
+    else:
+        tail.resume(after)
+        left = limit
+        while tail.more and left != 0:
+            shown = tail.step(min(PAGE, left or PAGE))
+            left = None if left is None else left - shown
     if following:
         follow(tail.keep_up, POLL_SECONDS)
 
@@ -67,41 +70,62 @@ class _Tail:
     after: int = 0
     more: bool = True
     _said: str = field(default="", init=False)
+    _day: str = field(default="", init=False)  # of the line above
+    _resuming: bool = field(default=False, init=False)
 
-    def begin(self, after: int | None, newest: int) -> None:
-        """Find where to begin. The ledger itself is asked: the daemon counts from the front only."""
-        from crewd.ledger.reader import Reader
+    def resume(self, after: int) -> None:
+        """Stand behind an event that was seen before."""
+        self.after, self._resuming = after, True
 
-        try:
-            with Reader.open(self.place.state) as reader:
-                if after is None:
-                    last = reader.events(limit=newest, types=self.types, run_id=self.run, newest_first=True)
-                    self.after = last[-1].seq - 1 if last else reader.last_seq()
-                else:
-                    self.after = after
-                pruned = reader.pruned_to()
-        except CrewdError:
-            self.after = after or 0
+    def begin(self, newest: int) -> None:
+        """Show the newest events, and stand behind them."""
+        if newest <= PAGE:
+            self.step(newest, newest=True)
             return
-        if after is not None and after < pruned:
-            self._say(f"events {after + 1} to {pruned} are not kept any more")
+        # More than one answer holds: the daemon counts from the front only, so that the ledger says where to begin.
+        try:
+            reader, _ = open_ledger(
+                self.place, DaemonUnreachable("the daemon tells at most 1000 of the newest events")
+            )
+            with reader:
+                found = reader.events(limit=newest, types=self.types, run_id=self.run, newest_first=True)
+                self.after = found[-1].seq - 1 if found else reader.last_seq()
+        except DaemonUnreachable as error:
+            self._say(str(error))
+            self.step(PAGE, newest=True)
+            return
+        while self.more:
+            self.step(PAGE)
 
-    def step(self, limit: int) -> int:
-        """Show the next events, at most so many; returns how many. `more` says whether there are others already."""
-        query = {"after": self.after, "limit": limit, "type": self.types or None, "run": self.run or None}
+    def step(self, limit: int, newest: bool = False) -> int:
+        """Show the next events, or the newest, at most so many; returns how many.
+
+        `more` says whether there may be others already.
+        """
+        query = {
+            "after": self.after,
+            "limit": limit,
+            "newest": "true" if newest else None,
+            "type": self.types or None,
+            "run": self.run or None,
+        }
 
         def online(daemon: Daemon) -> Any:
             return daemon.json(f"{API}/events", query)
 
-        answer = ask(self.place, online, lambda reader: self._recorded(reader, limit))
+        answer = ask(self.place, online, lambda reader: self._recorded(reader, limit, newest))
         self._say(answer.notice.partition("; showing")[0], "; going on with the ledger" if answer.notice else "")
         records: list[dict[str, Any]] = answer.body["events"]
+        pruned_to = answer.body["pruned_to"]
+        if self._resuming and self.after < pruned_to:
+            click.echo(f"crewd: events {self.after + 1} to {pruned_to} are not kept any more", err=True)
+        self._resuming = False
         if self.as_json:
             for record in records:
                 print_json(record, line=True)
         else:
-            print_lines(map(_line, records))
-        self.after = answer.body["next_after"]
+            print_lines(self._lines(records))
+        self.after = max(answer.body["next_after"], pruned_to)
         self.more = len(records) == limit
         return len(records)
 
@@ -114,44 +138,33 @@ class _Tail:
         except DaemonUnreachable as error:
             self._say(str(error), "; waiting for it")
 
-    def _recorded(self, reader: "Reader", limit: int) -> dict[str, Any]:
+    def _recorded(self, reader: "Reader", limit: int, newest: bool) -> dict[str, Any]:
         from crewd.model.event import as_record
 
-        found = reader.events(self.after, limit, self.types, self.run)
+        found = reader.events(self.after, limit, self.types, self.run, newest_first=newest)
+        if newest:
+            found.reverse()
         redactor = self.place.redactor
         return {
             "events": [redactor.value(as_record(event)) for event in found],
             "next_after": found[-1].seq if found else self.after,
+            "pruned_to": reader.pruned_to(),
         }
+
+    def _lines(self, records: Sequence[dict[str, Any]]) -> Iterator[Line]:
+        if not is_terminal():
+            yield from map(whole_line, records)
+            return
+        width = get_terminal_size().columns
+        for record in records:
+            day = record["ts"][:10]
+            if day != self._day:
+                self._day = day
+                yield [(day, "faint")]
+            yield screen_line(record, width)
 
     def _say(self, what: str, then: str = "") -> None:
         # Once for each change, not at every look.
         if what and what != self._said:
             click.echo(f"crewd: {clean(what)}{then}", err=True)
         self._said = what
-
-
-def _line(record: dict[str, Any]) -> Line:
-    where = "/".join(str(record[name]) for name in ("run_id", "task_id") if name in record)
-    facts = " ".join(f"{name}={_value(value)}" for name, value in record["data"].items())
-    return [
-        (record["ts"], "faint"),
-        (f"  {record['seq']:>6}  ", "faint"),
-        (clean(record["type"]), _style(record)),
-        (f"  {clean(where)}" if where else "", "head"),
-        (f"  {clean(facts)}" if facts else "", ""),
-    ]
-
-
-def _style(record: dict[str, Any]) -> str:
-    if record["type"] == "worker.level_changed":
-        level = str(record["data"].get("to_level", record["data"].get("to", "")))
-        return level if level in ("dead", "stale", "warn", "waiting", "unreadable", "healthy") else ""
-    return "alert" if record["type"].endswith((".failed", ".dead_lettered", "brake_engaged", ".degraded")) else ""
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        text = clean(value, VALUE_MAX)
-        return f'"{text}"' if " " in text or not text else text
-    return clean(json.dumps(value, ensure_ascii=False, separators=(",", ":")), VALUE_MAX)

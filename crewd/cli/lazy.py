@@ -49,6 +49,9 @@ class LazyGroup(click.Group):
             # Complaints about settings name their own file, one a line.
             click.echo(error if isinstance(error, SettingsError) else f"crewd: {clean(str(error))}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            # The person knows why; 128 + SIGINT, as a shell would say.
+            ctx.exit(130)
         except BrokenPipeError:
             # Whoever read us has seen enough, as in `crewd events | head`: no error, and nothing more to write.
             _abandon_stdout()

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from crewd.cli.client import Answer, Daemon, Place, ask, segment
-from crewd.errors import NothingMatched
+from crewd.cli.client import Answer, Daemon, Place, ask
 
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
@@ -41,7 +40,7 @@ def _online(daemon: Daemon, ended: bool) -> dict[str, Any]:
     if not ended and sum(map(_workers_of, lines)) < expected:
         # A run that says it has ended still has workers: that is trouble, and must not be left out.
         lines = [line for line in _lines(daemon, None) if line["status"] in NOT_ENDED or _workers_of(line)]
-    return _sorted(status, [line | {"workers": _workers(daemon, line)} for line in lines])
+    return _sorted(status, lines)
 
 
 def _offline(reader: "Reader", ended: bool, redactor: "Redactor") -> dict[str, Any]:
@@ -69,7 +68,7 @@ def _sorted(status: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any
 def _lines(daemon: Daemon, statuses: tuple[str, ...] | None) -> Iterator[dict[str, Any]]:
     after = None
     while True:
-        page = daemon.json(f"{API}/runs", {"after": after, "limit": PAGE, "status": statuses})
+        page = daemon.json(f"{API}/runs", {"after": after, "limit": PAGE, "status": statuses, "workers": "true"})
         yield from page["runs"]
         after = page["next"]
         if after is None:
@@ -78,15 +77,6 @@ def _lines(daemon: Daemon, statuses: tuple[str, ...] | None) -> Iterator[dict[st
 
 def _workers_of(line: dict[str, Any]) -> int:
     return sum(line["worker_counts"].values())
-
-
-def _workers(daemon: Daemon, line: dict[str, Any]) -> list[dict[str, Any]]:
-    if not _workers_of(line):
-        return []
-    try:
-        return _working(daemon.json(f"{API}/runs/{segment(line['run_id'])}"))
-    except NothingMatched:  # it vanished between the two questions
-        return []
 
 
 def _working(whole: dict[str, Any]) -> list[dict[str, Any]]:

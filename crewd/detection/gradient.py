@@ -106,7 +106,8 @@ def _outside(
 
 
 def _same(standing: Standing, verdict: Verdict) -> Standing:
-    if standing.reason is verdict.reason and not standing.worse_rounds and not standing.held_by:
+    same = (standing.reason, standing.because) == (verdict.reason, verdict.because)
+    if same and not standing.worse_rounds and not standing.held_by:
         return standing
     return msgspec.structs.replace(
         standing, reason=verdict.reason, because=verdict.because, worse_rounds=0, held_by=""

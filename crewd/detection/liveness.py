@@ -1,7 +1,5 @@
 """The evidence table: the first row that fits says how a worker is (docs/detection.md)."""
 
-from functools import lru_cache
-
 import msgspec
 
 from crewd.detection.options import Patience, Thresholds
@@ -9,7 +7,13 @@ from crewd.model.process import Activity, ProcessSeen, ProcessState
 from crewd.model.run import Waiting
 from crewd.model.verdict import Level, Reason, Verdict
 
+NOTHING_MOVES = (10, 11)  # rows of the table: alive, looked at, and still
 WAITS = {"human": Reason.HUMAN, "throttled": Reason.THROTTLED}
+WAITS_BECAUSE = {
+    Reason.HUMAN: "waits for a human",
+    Reason.THROTTLED: "throttled by its provider",
+    Reason.PARKED: "parked",
+}
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -59,15 +63,13 @@ def judge(evidence: Evidence, thresholds: Thresholds, patience: Patience, unread
     if process.state is ProcessState.EXITED and evidence.exit_confirmed:
         return Verdict(Level.DEAD, Reason.EXITED, process.why, 2)
     if evidence.unread and evidence.unread_rounds >= unreadable_after:
-        because = f"its files could not be read for {evidence.unread_rounds} rounds: {evidence.unread}"
+        because = f"its files cannot be read: {evidence.unread}"
         return Verdict(Level.UNREADABLE, Reason.UNREADABLE, because, 3)
     if process.state is ProcessState.STOPPED:
         return _stopped(evidence.silence, thresholds, process)
     if evidence.lease_left > 0:
         what = f" inside {evidence.tool}" if evidence.tool else ""
-        return Verdict(
-            Level.HEALTHY, Reason.LEASED, f"announced to be busy{what} for {evidence.lease_left:.0f} s more", 5
-        )
+        return Verdict(Level.HEALTHY, Reason.LEASED, f"announced to be busy{what}", 5)
     return _by_silence(evidence, thresholds, patience)
 
 
@@ -78,15 +80,15 @@ def moves(activity: Activity | None, patience: Patience) -> str:
     if activity.tools:
         return f"a tool runs below it: {activity.tools[0]}"
     if activity.cpu_ticks_per_second > patience.cpu_idle_ticks:
-        return f"it computes: {activity.cpu_ticks_per_second:.1f} ticks/s"
+        return "it computes"
     if (activity.io_chars_per_second or 0.0) > patience.io_idle_chars:
-        return f"it reads or writes: {activity.io_chars_per_second:.0f} bytes/s"
+        return "it reads or writes"
     return ""
 
 
 def _waiting(waiting: Waiting, process: ProcessSeen) -> Verdict:
     reason = WAITS.get(waiting.reason, Reason.PARKED)
-    because = waiting.detail or f"waits: {waiting.reason}"
+    because = WAITS_BECAUSE[reason] + (f": {waiting.detail}" if waiting.detail else "")
     if process.state is ProcessState.EXITED:
         because += f" ({process.why})"
     return Verdict(Level.WAITING, reason, because, 1)
@@ -103,8 +105,8 @@ def _by_silence(evidence: Evidence, thresholds: Thresholds, patience: Patience) 
     warn_after = thresholds.warn_after + (thresholds.startup_grace if evidence.fresh else 0.0)
     stale_after = max(thresholds.stale_after, warn_after)
     if silence < warn_after:
-        return _beating(round(silence), warn_after)
-    said = f"silent for {silence:.0f} s, {evidence.process.why}"
+        return Verdict(Level.HEALTHY, Reason.BEATING, "beating", 6, until_silence=warn_after)
+    said = f"silent, {evidence.process.why}"
     if silence < stale_after:
         return Verdict(Level.WARN, Reason.SILENT, said, 7, until_silence=stale_after)
     if silence < thresholds.dead_after or evidence.process.state is ProcessState.EXITED:
@@ -113,12 +115,6 @@ def _by_silence(evidence: Evidence, thresholds: Thresholds, patience: Patience) 
     if evidence.process.state is ProcessState.HIDDEN:
         return Verdict(Level.DEAD, Reason.PRESUMED, said, 12)
     return _alive_but_silent(evidence, thresholds, patience, said)
-
-
-@lru_cache(maxsize=1024)
-def _beating(silence: int, warn_after: float) -> Verdict:
-    """Nearly everybody is well nearly always: the same few verdicts serve them all."""
-    return Verdict(Level.HEALTHY, Reason.BEATING, f"silent for {silence} s", 6, until_silence=warn_after)
 
 
 def _alive_but_silent(evidence: Evidence, thresholds: Thresholds, patience: Patience, said: str) -> Verdict:

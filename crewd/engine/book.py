@@ -10,7 +10,8 @@ from crewd.model.run import RUN_ENDED, Run, Task, TaskStatus
 from crewd.model.snapshot import RunView, WorkerView
 from crewd.model.verdict import Level, Reason, Standing, Verdict, Wedge
 
-FIRST_VERDICT = Verdict(Level.HEALTHY, Reason.BEATING, "first sight", 6, until_silence=0.0)
+FIRST_VERDICT = Verdict(Level.HEALTHY, Reason.BEATING, "beating", 6, until_silence=0.0)
+RECALLED_MAX = 20_000  # runs that are not there any more, or not yet met again
 FIRST_STANDING = Standing()
 AT_WORK = (TaskStatus.RUNNING, TaskStatus.WAITING)
 
@@ -33,6 +34,8 @@ class Worker:
     remembered: Identity | None = None
     gone_at: float | None = None  # monotonic time at which its process was first seen to be gone
     beats_after_gone: int = 0
+    unread: ReadResult | None = None  # set while its own file cannot be read
+    unread_rounds: int = 0
     exited: bool = False  # confirmed; it stays so until the work moves or the process is back
     fresh: bool = True  # no progress of this attempt has been seen yet
     progressed: bool = False  # in this round
@@ -127,9 +130,17 @@ class Book:
         return entry
 
     def drop(self, run_id: str) -> Entry | None:
+        """Forget a run that is gone; what was told of it is kept for the case that it comes back."""
         if entry := self.live.pop(run_id, None):
             self.left += [(run_id, task_id) for task_id in entry.workers]
-        return self.entries.pop(run_id, None)
+            for task_id, worker in entry.workers.items():
+                self.recalled_levels[run_id, task_id, worker.task.attempt] = worker.told
+        entry = self.entries.pop(run_id, None)
+        if entry is not None:
+            self.recalled[run_id] = entry.run
+            while len(self.recalled) > RECALLED_MAX:
+                del self.recalled[next(iter(self.recalled))]
+        return entry
 
     def stand_still(self, entry: Entry, worker: Worker, seconds: float) -> None:
         """Stop the silence clock for one worker this round: it waits, or its files could not be read."""
@@ -137,6 +148,12 @@ class Book:
         if worker.heard_at <= observed:
             # Never past the clock: that would be a lease that nobody announced.
             worker.heard_at = min(worker.heard_at + seconds, observed)
+
+    def find(self, run_id: str, task_id: str) -> tuple[Entry, Worker] | None:
+        """Find a worker, with its run."""
+        entry = self.live.get(run_id)
+        worker = entry.workers.get(task_id) if entry is not None else None
+        return (entry, worker) if entry is not None and worker is not None else None
 
     def judge_all(self) -> None:
         """Make everyone due: the rules have changed."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from crewd.detection.liveness import NOTHING_MOVES
 from crewd.detection.wedge import REMEDIES
 from crewd.engine.book import Entry, Worker
 from crewd.engine.options import PatrolOptions
@@ -57,7 +58,7 @@ def worker_incidents(entry: Entry, worker: Worker, wall: float, options: PatrolO
             )
         case Level.STALE if standing.reason is Reason.STOPPED:
             return incident("stopped", "warning", f"{task.task_id} is stopped: {standing.because}")
-        case Level.STALE if standing.reason is Reason.SILENT and worker.verdict.row == 10:
+        case Level.STALE if standing.reason is Reason.SILENT and worker.verdict.row in NOTHING_MOVES:
             remedy = REMEDIES[standing.wedge] if standing.wedge is not None else ""
             return incident("silent", "warning", f"{task.task_id} is alive and silent: {standing.because}. {remedy}")
         case Level.WAITING if worker.waiting_since is not None:

@@ -1,7 +1,11 @@
 """Intake: what the looks of one round change in the book, told as events."""
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import msgspec
 
 from crewd.engine.book import Book
 from crewd.engine.changes import changes, run_event
@@ -12,6 +16,7 @@ from crewd.engine.tidings import Tidings
 from crewd.model.event import Event
 from crewd.model.look import Happening, Look, ReadResult
 from crewd.model.moment import Reading
+from crewd.model.run import Run, Task, Waiting
 from crewd.sources.source import Source
 
 # A runtime's own announcement -> the event that tells it here. Everything else is only counted.
@@ -25,8 +30,11 @@ class Intake:
 
     book: Book
     letters: Letters
+    redact: Callable[[str], str] = str  # takes secrets out of a text: what is taken in is what is told, for ever
     touched: set[str] = field(default_factory=set)  # run ids whose view must be made anew
+    vanished: set[str] = field(default_factory=set)  # that were told to be gone
     unread: dict[str, set[str]] = field(default_factory=dict)  # root -> runs without information
+    unread_tasks: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # root -> (run, task)
     _met: set[str] = field(default_factory=set)  # roots that have been looked at completely once
 
     def take_in(
@@ -36,7 +44,7 @@ class Intake:
         counted = pace.gap.counted
         if look.complete:
             self.book.advance(source.key, counted)
-        for run in look.changed:
+        for run in (self.cleaned(run) for run in look.changed):
             before = self.book.known(run.run_id)
             entry = self.book.put(source.key, run, now.wall)
             if entry is None:
@@ -48,13 +56,22 @@ class Intake:
                 continue
             self.touched.add(run.run_id)
             told = list(changes(before, run, now.wall))
+            if run.run_id in self.vanished:
+                self.vanished.discard(run.run_id)
+                told.insert(
+                    0, run_event("run.discovered", run, now.wall, {"returned": True, "status": run.status_text})
+                )
             if told:
                 tidings.tell(*told)
                 tidings.runs[run.run_id] = run
         for run_id in look.vanished:
             self._vanish(run_id, source.key, now, tidings)
         self._note_unread(source.key, look, pace)
+        self._note_unread_tasks(source.key, look, pace)
         self.letters.take(look.letters, now, pace.running, tidings)
+        if look.happenings_counted:
+            counted = figures.happenings.get(source.runtime, 0) + look.happenings_counted
+            figures.happenings[source.runtime] = counted
         self._take_happenings(source.runtime, look.happenings, now, tidings, figures)
         for result, count in look.reads.items():
             figures.reads[result] = figures.reads.get(result, 0) + count
@@ -68,11 +85,35 @@ class Intake:
                 tidings.tell(run_event("run.vanished", run, now.wall, {"since_restart": True}))
                 tidings.vanished.append(run.run_id)
 
+    def cleaned(self, run: Run) -> Run:
+        """Take secrets out of the free texts of a run."""
+        tasks = tuple(self._cleaned_task(task) for task in run.tasks)
+        goal, waiting = self.redact(run.goal), self._cleaned_wait(run.waiting)
+        if goal == run.goal and waiting is run.waiting and all(map(operator.is_, tasks, run.tasks)):
+            return run
+        return msgspec.structs.replace(run, goal=goal, waiting=waiting, tasks=tasks)
+
+    def _cleaned_task(self, task: Task) -> Task:
+        title, error, hint = self.redact(task.title), self.redact(task.error), self.redact(task.hint)
+        waiting = self._cleaned_wait(task.waiting)
+        extra = task.extra
+        if extra:
+            extra = {name: self.redact(value) for name, value in extra.items()}
+        if (title, error, hint, extra) == (task.title, task.error, task.hint, task.extra) and waiting is task.waiting:
+            return task
+        return msgspec.structs.replace(task, title=title, error=error, hint=hint, waiting=waiting, extra=extra)
+
+    def _cleaned_wait(self, waiting: Waiting | None) -> Waiting | None:
+        if waiting is None or (detail := self.redact(waiting.detail)) == waiting.detail:
+            return waiting
+        return msgspec.structs.replace(waiting, detail=detail)
+
     def _vanish(self, run_id: str, root: str, now: Reading, tidings: Tidings) -> None:
         entry = self.book.entries.get(run_id)
         if entry is None or entry.root != root:
             return
         self.book.drop(run_id)
+        self.vanished.add(run_id)
         self.touched.add(run_id)
         # Gone from disk is not dead: nothing is concluded about its workers.
         tidings.tell(run_event("run.vanished", entry.run, now.wall, {"workers": len(entry.workers)}))
@@ -97,6 +138,26 @@ class Intake:
             for worker in entry.workers.values():
                 self.book.stand_still(entry, worker, pace.gap.counted)
 
+    def _note_unread_tasks(self, root: str, look: Look, pace: Pace) -> None:
+        """The same for tasks that have files of their own: what one writes costs only itself."""
+        unread = self.unread_tasks.setdefault(root, set())
+        for key in unread - look.unread_tasks.keys():
+            if found := self.book.find(*key):
+                entry, worker = found
+                worker.unread, worker.unread_rounds, entry.due_at = None, 0, -math.inf
+                self.touched.add(key[0])
+        unread.clear()
+        for key, result in look.unread_tasks.items():
+            found = self.book.find(*key)
+            if found is None or found[0].root != root:
+                continue
+            entry, worker = found
+            unread.add(key)
+            worker.unread, entry.due_at = result, -math.inf
+            worker.unread_rounds += 1 if pace.regular or not worker.unread_rounds else 0
+            self.touched.add(key[0])
+            self.book.stand_still(entry, worker, pace.gap.counted)
+
     def _take_happenings(
         self,
         runtime: str,
@@ -114,7 +175,9 @@ class Intake:
             elif happening.type in ANNOUNCED:
                 run = self.book.known(happening.run_id)
                 crew = run.crew if run is not None else ""
-                data = {"announced_by": runtime, "written_at": happening.at, **happening.data}
+                data: dict[str, object] = {"announced_by": runtime, "written_at": happening.at}
+                said = {k: self.redact(v) if isinstance(v, str) else v for k, v in happening.data.items()}
+                data |= said
                 tidings.tell(
                     Event(
                         ANNOUNCED[happening.type],

@@ -32,8 +32,8 @@ class Court(msgspec.Struct, frozen=True):
     read: frozenset[str] = frozenset()  # roots whose look came back complete this round
     disk_full: bool = False
 
-    def can_read(self, entry: Entry) -> bool:
-        return entry.unread is None and entry.root in self.read
+    def can_read(self, entry: Entry, worker: Worker) -> bool:
+        return entry.unread is None and worker.unread is None and entry.root in self.read
 
     def thresholds(self, entry: Entry, worker: Worker, observed: float) -> Thresholds:
         """What this worker's silence means, stretched while crewd doubts itself or the worker flaps."""
@@ -53,7 +53,8 @@ def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> 
     A process that is gone proves a death only while its run can be read: the result that it left, or the next
     attempt that took its place, may be what could not be read.
     """
-    gone_for = 0.0 if worker.gone_at is None or not court.can_read(entry) else court.now.mono - worker.gone_at
+    unread = entry.unread or worker.unread
+    gone_for = 0.0 if worker.gone_at is None or not court.can_read(entry, worker) else court.now.mono - worker.gone_at
     return Evidence(
         silence=worker.silence(observed),
         process=worker.process,
@@ -61,8 +62,8 @@ def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> 
         waiting=worker.task.waiting or entry.run.waiting,
         lease_left=max(0.0, worker.heard_at - observed),
         tool=worker.task.tool,
-        unread=entry.unread.value if entry.unread is not None else "",
-        unread_rounds=entry.unread_rounds,
+        unread=unread.value if unread is not None else "",
+        unread_rounds=max(entry.unread_rounds, worker.unread_rounds),
         fresh=worker.fresh,
     )
 
@@ -75,7 +76,7 @@ def is_due(entry: Entry, worker: Worker, observed: float) -> bool:
 def due_from(entry: Entry, worker: Worker) -> float:
     """From which time of the root's observed clock a worker must be judged again if nothing happens to it."""
     standing, verdict = worker.standing, worker.verdict
-    if entry.unread is not None or worker.gone_at is not None:
+    if entry.unread is not None or worker.unread is not None or worker.gone_at is not None:
         return AT_ONCE
     if worker.task.waiting is not None or entry.run.waiting is not None or worker.task.lease is not None:
         return AT_ONCE

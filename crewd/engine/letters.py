@@ -1,6 +1,9 @@
 """Letters: dead letters of runtimes, each told once, and an incident when a crew has too many within an hour."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import msgspec
 
 from crewd.engine.book import Book
 from crewd.engine.tidings import Tidings
@@ -18,6 +21,7 @@ class Letters:
     """What runtimes gave up."""
 
     book: Book
+    redact: Callable[[str], str] = str
     known: set[str] = field(default_factory=set)
     open: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # crew -> count, oldest wall time
     exceeded: set[str] = field(default_factory=set)  # crews that are over the threshold
@@ -37,6 +41,9 @@ class Letters:
                 # History that is read for the first time is no storm.
                 self._window.add(crew, running)
                 self._crews.add(crew)
+            error = self.redact(letter.error)
+            if error != letter.error:
+                letter = msgspec.structs.replace(letter, error=error)
             tidings.letters.append(letter)
             tidings.tell(_added(letter, crew, now.wall))
 

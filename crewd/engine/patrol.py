@@ -51,6 +51,7 @@ class Patrol:
     overrides: tuple[Override, ...] = ()
     patience: Patience = field(default_factory=Patience)
     pressure: Callable[[], float] = lambda: 0.0
+    redact: Callable[[str], str] = str
     complain: Callable[[str], None] = lambda complaint: None
     number: int = 0
     book: Book = field(default_factory=Book)
@@ -72,8 +73,8 @@ class Patrol:
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(self.ledger, self.complain, self.options.pending_events_max)
-        self.letters = Letters(self.book)
-        self.intake = Intake(self.book, self.letters)
+        self.letters = Letters(self.book, self.redact)
+        self.intake = Intake(self.book, self.letters, self.redact)
         self.pace = Pace.start(self.options.interval, self.thresholds.warn_after)
         self.braking = Braking(self.patience)
         self.picture = Picture(self.thresholds)
@@ -171,8 +172,10 @@ class Patrol:
                 continue
             for worker in entry.workers.values():
                 if is_due(entry, worker, observed):
-                    before = worker.standing
+                    before, judged = worker.standing, worker.verdict
                     judge_worker(entry, worker, observed, court)
+                    if worker.verdict != judged:
+                        self.intake.touched.add(entry.run.run_id)
                     self.braking.note(entry, worker)
                     self._take_down(entry, worker, before, observed, now)
                     if worker.silence(observed) > self.pace.running:

@@ -1,6 +1,7 @@
 """Telling: which events a worker's new standing calls for."""
 
 from crewd.detection.gradient import is_flapping
+from crewd.detection.liveness import NOTHING_MOVES
 from crewd.detection.wedge import REMEDIES
 from crewd.engine.book import Entry, Worker
 from crewd.engine.changes import task_event
@@ -9,8 +10,6 @@ from crewd.engine.verdicts import Verdicts
 from crewd.model.event import Event
 from crewd.model.moment import Reading
 from crewd.model.verdict import RANK, DeadVerdict, Level, Outcome, Reason, Wedge
-
-NOTHING_MOVES = (10, 11)  # rows of the evidence table; before them "unknown" is no news
 
 
 def tell_standing(
@@ -26,6 +25,7 @@ def tell_standing(
     standing, run, task = worker.standing, entry.run, worker.task
     if standing.wedge is not worker.told_wedge:
         wedge = standing.wedge
+        # Before nothing moves, "unknown" is no news.
         known = wedge is not Wedge.UNKNOWN or worker.verdict.row in NOTHING_MOVES
         if wedge is None or known:
             worker.told_wedge = wedge

@@ -2,7 +2,8 @@
 
 from crewd.host.appending import AppendFile
 from crewd.host.locking import AlreadyLocked, FolderLock
-from crewd.host.reading import Entry, FileRange, FileRead, Root, Signature, signature
+from crewd.host.marks import Folder, Mark
+from crewd.host.reading import Entry, FileRange, FileRead, Root, Signature, is_fresh, signature
 from crewd.host.volumes import filesystem, free_bytes, is_network
 from crewd.host.writing import write_atomically
 
@@ -12,11 +13,14 @@ __all__ = [
     "Entry",
     "FileRange",
     "FileRead",
+    "Folder",
     "FolderLock",
+    "Mark",
     "Root",
     "Signature",
     "filesystem",
     "free_bytes",
+    "is_fresh",
     "is_network",
     "signature",
     "write_atomically",

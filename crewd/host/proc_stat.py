@@ -16,6 +16,7 @@ class Stat(NamedTuple):
     cpu_ticks: int  # utime + stime
     start_ticks: int  # since boot
     is_kernel: bool  # a thread of the kernel: never has argv or environment
+    threads: int = 1
 
 
 def read_proc(path: str, limit: int = CHUNK) -> bytes:
@@ -50,9 +51,9 @@ def parse_stat(data: bytes) -> Stat | None:
         return None
     try:
         # fields[0] is field 3, the state.
-        parent, flags, user, system, start = (int(fields[place - 3]) for place in (4, 9, 14, 15, 22))
+        parent, flags, user, system, threads, start = (int(fields[place - 3]) for place in (4, 9, 14, 15, 20, 22))
     except ValueError:
         return None
     name = head.partition(b"(")[2].decode("utf-8", "replace")
     letter = fields[0].decode("ascii", "replace")
-    return Stat(name, letter, parent, user + system, start, bool(flags & PF_KTHREAD))
+    return Stat(name, letter, parent, user + system, start, bool(flags & PF_KTHREAD), threads)

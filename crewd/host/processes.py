@@ -68,7 +68,7 @@ class ProcProcesses:
         marks_found, whole = self._marks(pid, marks) if marks and not found.is_kernel else ((), True)
         return ProcessFacts(
             identity=Identity(pid, found.start_ticks, self._boot_id, namespace),
-            letter=found.letter,
+            letter=_letter(found),
             parent=found.parent,
             cpu_ticks=found.cpu_ticks,
             started_at=self._wall_of(found.start_ticks),
@@ -184,6 +184,11 @@ class ProcProcesses:
         except OSError:
             return ""
         return "" if text == "0" else text
+
+
+def _letter(found: Stat) -> str:
+    """The state letter of the process. Its first thread may end before the others: a zombie of them all it is not."""
+    return "S" if found.letter == "Z" and found.threads > 1 else found.letter
 
 
 def _exists(pid: int) -> bool:

@@ -4,6 +4,8 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -11,6 +13,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from crewd.host.beneath import Parent, parts_of
+from crewd.host.marks import Folder
 from crewd.model.look import ReadResult
 
 FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
@@ -60,6 +63,11 @@ class FileRange(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+def is_fresh(mark: Signature) -> bool:
+    """Say whether a file was written so recently that a further write could leave the same signature."""
+    return abs(time.clock_gettime_ns(time.CLOCK_REALTIME) - mark.mtime_ns) < FRESH_NS
+
+
 def signature(path: str) -> Signature | None:
     """Take the signature of what bears this name, a link included; None where nothing does. One system call.
 
@@ -85,6 +93,7 @@ class Root:
         self._where = Path(path)
         self._handle = -1
         self._identity = (0, 0)
+        self._held = ("", -1)  # a folder beneath, with a slash at its end, and its handle
 
     def read(self, relative: str, limit: int) -> FileRead:
         """Read one whole plain file of at most `limit` bytes, as it stood at one moment. Never raises OSError.
@@ -118,6 +127,24 @@ class Root:
                 ]
         except FileNotFoundError:
             return []
+
+    def listing(self, relative: str) -> frozenset[str]:
+        """Name everything in a folder beneath, whatever it is. Raises OSError where it cannot be listed."""
+        with self._beneath(relative + "/.") as (folder, _):
+            return frozenset(os.listdir(folder))
+
+    @contextmanager
+    def held(self, relative: str) -> Iterator[Folder]:
+        """Hold one folder beneath open for the length of a `with` block: what lies in it is read from there.
+
+        It stays the folder that bore the name when the block began. Raises OSError where it cannot be opened.
+        """
+        with self._beneath(relative + "/.") as (handle, _):
+            self._held = (relative + "/", handle)
+            try:
+                yield Folder(handle)
+            finally:
+                self._held = ("", -1)
 
     def is_there(self) -> bool:
         """Say whether the root can be opened as a folder now: tells an empty root from a missing one."""
@@ -158,6 +185,9 @@ class Root:
         return self._handle
 
     def _beneath(self, relative: str) -> Parent:
+        held, handle = self._held
+        if handle >= 0 and relative.startswith(held):
+            return Parent(handle, parts_of(relative[len(held) :]))
         return Parent(self._open(), parts_of(relative))
 
 
@@ -185,7 +215,7 @@ def _read_whole(parent: int, name: str, limit: int) -> FileRead:
     now = _mark(os.stat(name, dir_fd=parent, follow_symlinks=False))
     if not (mark == after == now and len(data) == mark.size):
         return FileRead(ReadResult.TORN, b"", mark, "changed while it was read")
-    return FileRead(ReadResult.OK, data, mark, "", _is_fresh(mark))
+    return FileRead(ReadResult.OK, data, mark, "", is_fresh(mark))
 
 
 def _read_stretch(parent: int, name: str, offset: int, limit: int) -> FileRange:
@@ -230,10 +260,6 @@ def _read_up_to(handle: int, size: int) -> bytes:
 
 def _mark(seen: os.stat_result) -> Signature:
     return Signature(seen.st_mtime_ns, seen.st_size, seen.st_ino)
-
-
-def _is_fresh(mark: Signature) -> bool:
-    return abs(time.clock_gettime_ns(time.CLOCK_REALTIME) - mark.mtime_ns) < FRESH_NS
 
 
 def _refusal(seen: os.stat_result) -> str:

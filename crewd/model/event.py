@@ -11,7 +11,7 @@ from crewd.model.moment import rfc3339
 VERSION = 1
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One thing that happened. `type` is dotted and in the past tense; `data` holds JSON values only."""
 
     type: str

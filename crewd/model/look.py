@@ -21,7 +21,7 @@ class ReadResult(StrEnum):
     REFUSED = "refused"  # a link, a special file, a name that leaves its folder, a run id met twice
 
 
-class DeadLetter(msgspec.Struct, frozen=True):
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     """A task that its runtime gave up. `reason` is one of crewd's; `words` keeps the runtime's."""
 
     run_id: str
@@ -35,8 +35,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
     key: str  # the same letter read twice has the same key
 
 
-class Happening(msgspec.Struct, frozen=True):
-    """A line of a runtime's own event log, once."""
+class Happening(msgspec.Struct, frozen=True, gc=False):
+    """A line of a runtime's own event log that crewd acts upon, once."""
 
     run_id: str
     task_id: str  # "" where it concerns the run
@@ -56,9 +56,12 @@ class Look(msgspec.Struct, frozen=True):
     changed: tuple[Run, ...] = ()
     vanished: tuple[str, ...] = ()
     unread: Mapping[str, ReadResult] = {}  # run id -> why nothing is known of it this round
+    # Where each task has a file of its own: (run id, task id) -> why nothing is known of that task this round.
+    unread_tasks: Mapping[tuple[str, str], ReadResult] = {}
     reads: Mapping[ReadResult, int] = {}
     letters: tuple[DeadLetter, ...] = ()
     happenings: tuple[Happening, ...] = ()
+    happenings_counted: int = 0  # further lines of runtimes' event logs: of types that nobody acts upon
     happenings_dropped: int = 0  # over the cap of one round: counted, never queued
     complaints: tuple[str, ...] = ()  # new this round, for the log: each names file, value and remedy
     unknown_fields: int = 0

@@ -6,7 +6,7 @@ from functools import lru_cache
 import msgspec
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """All three clocks, read together. Only `wall` may jump; only `boot` runs on while the machine sleeps.
 
     `mono` is CLOCK_MONOTONIC, which on Linux stands still in suspend, `boot` is CLOCK_BOOTTIME, which

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """What makes a process this one and no other, for as long as the machine is up: a pid alone never does."""
 
     pid: int
@@ -14,7 +14,7 @@ class Identity(msgspec.Struct, frozen=True):
     pid_namespace: int  # inode of /proc/PID/ns/pid; 0 where it may not be read
 
 
-class ProcessClaim(msgspec.Struct, frozen=True):
+class ProcessClaim(msgspec.Struct, frozen=True, gc=False):
     """What a runtime's files say about the process that does the work."""
 
     pid: int
@@ -29,7 +29,7 @@ class ProcessClaim(msgspec.Struct, frozen=True):
     role: str = "worker"  # or "runner", where the runtime names only the process above the worker
 
 
-class ProcessFacts(msgspec.Struct, frozen=True):
+class ProcessFacts(msgspec.Struct, frozen=True, gc=False):
     """What the kernel shows of one pid, at one moment. None in a field: it may not be read."""
 
     identity: Identity
@@ -53,7 +53,7 @@ class ProcessState(StrEnum):
     HIDDEN = "hidden"  # cannot be seen from here: no pid, other host, other pid namespace
 
 
-class Activity(msgspec.Struct, frozen=True):
+class Activity(msgspec.Struct, frozen=True, gc=False):
     """Cheap signs that an otherwise silent, living process still does something (docs/detection.md)."""
 
     cpu_ticks_per_second: float = 0.0
@@ -63,7 +63,7 @@ class Activity(msgspec.Struct, frozen=True):
     wait_channel: str = ""
 
 
-class ProcessSeen(msgspec.Struct, frozen=True):
+class ProcessSeen(msgspec.Struct, frozen=True, gc=False):
     """The process of one worker, as judged this round: its state, and why crewd thinks so."""
 
     state: ProcessState

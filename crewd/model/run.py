@@ -44,7 +44,7 @@ TASK_ENDED = frozenset(
 )
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """A declared wait. While it lasts the silence clock stands still; its age has an alert of its own."""
 
     reason: str  # "human", "throttled", "parked"
@@ -52,14 +52,14 @@ class Waiting(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """A worker's own word that it will be silent for `seconds` from the moment it was written."""
 
     seconds: float
     tool: str = ""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens and cost, summed over all model calls of a task so far."""
 
     input: int = 0
@@ -70,7 +70,7 @@ class Usage(msgspec.Struct, frozen=True):
     model: str = ""
 
 
-class Task(msgspec.Struct, frozen=True):
+class Task(msgspec.Struct, frozen=True, gc=False):
     """One task of a run, as its runtime wrote it."""
 
     task_id: str
@@ -97,7 +97,7 @@ class Task(msgspec.Struct, frozen=True):
     extra: dict[str, str] = {}  # fields that this version does not know, as JSON text, capped
 
 
-class Run(msgspec.Struct, frozen=True):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """One run, as its runtime wrote it, with every task it names."""
 
     run_id: str

@@ -13,7 +13,7 @@ from crewd.model.run import Run
 from crewd.model.verdict import Standing, Verdict
 
 
-class WorkerView(msgspec.Struct, frozen=True):
+class WorkerView(msgspec.Struct, frozen=True, gc=False):
     """One worker: a task that is running or waiting, and where it stands."""
 
     task_id: str
@@ -29,7 +29,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     first_seen_at: float = 0.0
 
 
-class RunView(msgspec.Struct, frozen=True):
+class RunView(msgspec.Struct, frozen=True, gc=False):
     """One run with its workers."""
 
     run: Run

@@ -60,23 +60,23 @@ RANK = {Level.HEALTHY: 0, Level.WARN: 1, Level.STALE: 2, Level.DEAD: 3}
 LEVEL_AT = (Level.HEALTHY, Level.WARN, Level.STALE, Level.DEAD)
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What the evidence of this round says of one worker, before hysteresis, hold and brake have their say."""
 
     level: Level
     reason: Reason
-    because: str  # one sentence for a person
+    because: str  # one sentence for a person, without figures: it stands as long as the level does
     row: int  # of the evidence table, from 1
     # The silence (seconds) at which this verdict would change if nothing else does; None: never by time alone.
     until_silence: float | None = None
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """Where a worker stands after hysteresis: what crewd tells the world."""
 
     level: Level = Level.HEALTHY
     reason: Reason = Reason.BEATING
-    because: str = "first sight"
+    because: str = "beating"
     since: float = 0.0  # wall time of the latest change of level, for display
     worse_rounds: int = 0  # rounds in a row in which the verdict was worse than the level
     changes: tuple[float, ...] = ()  # observed-clock times of the latest changes, for flapping
@@ -86,7 +86,7 @@ class Standing(msgspec.Struct, frozen=True):
     level_before: Level = Level.HEALTHY  # where it stood before it waited or could not be read
 
 
-class DeadVerdict(msgspec.Struct, frozen=True):
+class DeadVerdict(msgspec.Struct, frozen=True, gc=False):
     """One `dead` verdict, open until the truth about it arrives. There is one per (run, task, attempt) at most."""
 
     run_id: str
@@ -103,7 +103,7 @@ class DeadVerdict(msgspec.Struct, frozen=True):
     because: str = ""
 
 
-class Incident(msgspec.Struct, frozen=True):
+class Incident(msgspec.Struct, frozen=True, gc=False):
     """Something that a person should know, open while it lasts. One open incident per (subject, cause)."""
 
     subject: str  # "RUN/TASK", "RUN" or "crewd"

@@ -22,7 +22,29 @@ def fields(value: object) -> Fields:
 
 def text(of: Fields, name: str, limit: int = 512) -> str:
     value = of.get(name)
-    return value[:limit] if isinstance(value, str) else ""
+    return cut(value, limit) if isinstance(value, str) else ""
+
+
+def cut(value: str, limit: int) -> str:
+    """Shorten a text without cutting a word in two: half a secret would be recognised by nobody, and read by all."""
+    if len(value) <= limit:
+        return value
+    front = value[:limit]
+    if value[limit].isspace():
+        return front
+    whole = front.rsplit(None, 1)
+    return whole[0] if len(whole) == 2 or front[-1:].isspace() else ""
+
+
+def tail(value: str, limit: int) -> str:
+    """The end of a text, from the beginning of a word on."""
+    if len(value) <= limit:
+        return value
+    end = value[-limit:]
+    if value[-limit - 1].isspace():
+        return end
+    whole = end.split(None, 1)
+    return whole[1] if len(whole) == 2 else ""
 
 
 def word(of: Fields, name: str) -> str:
@@ -64,13 +86,6 @@ def moment_of_milliseconds(of: Fields, name: str) -> float | None:
 def pid_of(of: Fields, name: str) -> int | None:
     value = count(of, name)
     return value if value is not None and 0 < value < 1 << 22 else None  # PID_MAX_LIMIT of 64-bit Linux
-
-
-def words(of: Fields, name: str, most: int = 256) -> tuple[str, ...]:
-    value = of.get(name)
-    if not isinstance(value, list):
-        return ()
-    return tuple(intern(item[:128]) for item in value[:most] if isinstance(item, str))
 
 
 def unknown(of: Fields, known: frozenset[str]) -> dict[str, str]:

@@ -7,30 +7,38 @@ from crewd.model.look import ReadResult
 class FileWatch:
     """What is remembered of one file between looks. `fault` is why it says nothing now; None = it does."""
 
-    __slots__ = ("_again", "_digest", "fault", "path", "seen", "why")
+    __slots__ = ("_again", "_digest", "_folder", "_name", "fault", "seen", "why")
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, folder: str, name: str) -> None:
+        self._folder = folder
+        self._name = name
         self.seen: Signature | None = None
         self.fault: ReadResult | None = None
         self.why = ""
         self._again = False
         self._digest = 0
 
-    def is_same(self) -> bool:
-        """Say, in one system call, that the file is as it was read, and was well then. Raises OSError."""
-        return self.fault is None and not self._again and signature(self.path) == self.seen
+    @property
+    def path(self) -> str:
+        return f"{self._folder}/{self._name}"
+
+    @property
+    def settled(self) -> Signature | None:
+        """The signature under which there is nothing to be read; None where the file must be looked at anyway."""
+        return None if self._again or self.fault is not None else self.seen
 
     def read(self, root: Root, relative: str, limit: int) -> FileRead | None:
         """Read the file if it may differ from last time; None where it does not. Never raises OSError."""
-        try:
-            seen = signature(self.path)
-        except OSError as error:
-            return self._note(FileRead(ReadResult.IO_ERROR, why=error.strerror or str(error)), None)
-        if seen is None:
-            return self._note(FileRead(ReadResult.MISSING, why="missing"), None)
-        if seen == self.seen and not self._again:
-            return None
+        seen = None
+        if self.seen is not None or self.fault is not None:
+            try:
+                seen = signature(self.path)
+            except OSError as error:
+                return self._note(FileRead(ReadResult.IO_ERROR, why=error.strerror or str(error)), None)
+            if seen is None:
+                return self._note(FileRead(ReadResult.MISSING, why="missing"), None)
+            if seen == self.seen and not self._again:
+                return None
         got = root.read(relative, limit)
         if got.result is ReadResult.OK and self.fault is None:
             digest = hash(got.data)

@@ -8,7 +8,7 @@ from crewd.model.look import ReadResult
 STRETCH = 1 << 20  # bytes of one read, and so the longest line that is taken
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One whole line, without its newline."""
 
     data: bytes
@@ -51,6 +51,11 @@ class Growing:
     def place(self) -> tuple[int, int]:
         """Inode and offset up to which everything was read."""
         return self._inode, self._offset
+
+    @property
+    def settled(self) -> Signature | None:
+        """The signature under which there is nothing new; None where there was no file, or there is more to read."""
+        return None if self._behind else self._signature
 
     def is_settled(self, signature: Signature | None) -> bool:
         """Say whether a file of this signature has nothing new to give."""

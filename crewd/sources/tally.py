@@ -38,6 +38,7 @@ class Tally:
         self.changed: list[Run] = []
         self.vanished: list[str] = []
         self.unread: dict[str, ReadResult] = {}
+        self.unread_tasks: dict[tuple[str, str], ReadResult] = {}
         self.reads: Counter[ReadResult] = Counter()
         self.unchanged = 0
         self.unknown_fields = 0
@@ -45,6 +46,7 @@ class Tally:
         self.complete = True
         self._letters: list[DeadLetter] = []
         self._happenings: list[Happening] = []
+        self._counted = 0
         self._dropped = 0
         self._told: list[str] = []
         self._complaints = complaints
@@ -58,11 +60,16 @@ class Tally:
         """Note that a fault is over: should it come back, it is told again."""
         self._complaints.settle(about, kind)
 
-    def add_happenings(self, happenings: list[Happening], dropped: int = 0) -> None:
-        """Take the lines of one run's log; the newest give way to the caps, and are counted."""
+    def add_happenings(self, happenings: list[Happening], dropped: int = 0, counted: int = 0) -> None:
+        """Take the lines of one run's log; the newest give way to the caps, and are counted.
+
+        `counted` lines tell nothing that anyone acts upon: they have caps of their own, and crowd out none that do.
+        """
         room = min(HAPPENINGS_PER_RUN, HAPPENINGS_MAX - len(self._happenings))
         self._happenings += happenings[:room]
-        self._dropped += dropped + max(0, len(happenings) - room)
+        taken = min(counted, HAPPENINGS_PER_RUN, HAPPENINGS_MAX - self._counted)
+        self._counted += taken
+        self._dropped += dropped + max(0, len(happenings) - room) + counted - taken
 
     def add_letters(self, letters: Iterable[DeadLetter]) -> None:
         self._letters += letters
@@ -79,9 +86,11 @@ class Tally:
             changed=tuple(self.changed),
             vanished=tuple(self.vanished),
             unread=self.unread,
+            unread_tasks=self.unread_tasks,
             reads=dict(self.reads),
             letters=tuple(self._letters),
             happenings=tuple(self._happenings),
+            happenings_counted=self._counted,
             happenings_dropped=self._dropped,
             complaints=tuple(self._told),
             unknown_fields=self.unknown_fields,

@@ -74,8 +74,8 @@ class Metrics:
         self._count_round(report)
         self._count_beats(report)
         self._state.looks_stuck = report.looks_stuck
-        for number in report.violations:
-            self.invariant_violated(number)
+        for promise in report.violations:
+            self.invariant_violated(promise)
         for name, number in self._state.folded(snapshot).items():
             self._tallies.dropped(name, number)
         if self._options.per_worker:

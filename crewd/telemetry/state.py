@@ -216,7 +216,6 @@ class State:
         return text if admission is None else admission.label_of(text)
 
 
-
 def _gauge(name: str, values: Mapping[Labels, float | int | None]) -> Metric:
     family = FAMILY[name]
     assert family.kind is Kind.GAUGE

@@ -9,8 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from crewd import __version__
-from crewd.model.event import as_record
+from crewd.model.event import Event, as_record
 from crewd.telemetry.json_text import encode
+from crewd.telemetry.redact import Redactor
 from crewd.web import shapes
 from crewd.web.guard import App, Guard
 from crewd.web.page import page
@@ -19,13 +20,14 @@ from crewd.web.query import (
     EventsParameters,
     MetricsParameters,
     RunEventsParameters,
+    RunEventsQuery,
     RunsParameters,
     complaints,
     no_query,
     single,
 )
 from crewd.web.refusal import Detail, Refused, internal_error, refusal_body
-from crewd.web.state import WebState
+from crewd.web.state import History, WebState
 
 API = "/api/v1"
 RunId = Annotated[str, Path(pattern=ID, description="Id of a run.")]
@@ -134,46 +136,64 @@ def _add_runs(app: FastAPI, state: WebState) -> None:
 def _add_events(app: FastAPI, state: WebState) -> None:
     one_at_a_time = asyncio.Lock()  # the history is one connection to the ledger
 
-    async def recorded(after: int, limit: int, types: list[str], run_id: str) -> Response:
+    async def recorded(query: RunEventsQuery, run_id: str) -> Response:
         async with one_at_a_time:
-            events = await asyncio.to_thread(
-                state.history.events, after=after, limit=limit, types=tuple(types), run_id=run_id
-            )
-        last = events[-1].seq if events else after
-        return await _told(state, lambda: {"events": [as_record(event) for event in events], "next_after": last})
+            events, pruned_to = await asyncio.to_thread(_recorded, state.history, query, run_id)
+        last = events[-1].seq if events else query.after
+        return await _told(
+            state,
+            lambda: {"events": [as_record(event) for event in events], "next_after": last, "pruned_to": pruned_to},
+        )
 
     @app.get(f"{API}/events", tags=["events"], dependencies=SINGLE)
     async def events(query: EventsParameters) -> Response:
         """Tell recorded events, oldest first; `next_after` is the `after` of the next page."""
-        return await recorded(query.after, query.limit, query.type, query.run or "")
+        return await recorded(query, query.run or "")
 
     @app.get(f"{API}/runs/{{run}}/events", tags=["events"], dependencies=SINGLE)
     async def run_events(run: RunId, query: RunEventsParameters) -> Response:
         """Tell recorded events of one run, also of one that is no longer there."""
-        return await recorded(query.after, query.limit, query.type, run)
+        return await recorded(query, run)
+
+
+def _recorded(history: History, query: RunEventsQuery, run_id: str) -> tuple[list[Event], int]:
+    found = history.events(query.after, query.limit, query.type, run_id, newest_first=query.newest)
+    # Told oldest first in any case, so that `next_after` is always the last one's.
+    return (found[::-1] if query.newest else found), history.pruned_to()
 
 
 def _run_page(state: WebState, query: RunsParameters) -> dict[str, Any]:
+    snapshot = state.snapshot()
+    views = snapshot.runs
     chosen = sorted(
         run_id
-        for run_id, view in state.snapshot().runs.items()
+        for run_id, view in views.items()
         if (query.after is None or run_id > query.after)
         and (not query.status or view.run.status.value in query.status)
         and (query.runtime is None or view.run.runtime == query.runtime)
         and (query.crew is None or view.run.crew == query.crew)
     )
     shown = chosen[: query.limit]
-    views = state.snapshot().runs
     return {
-        "runs": [shapes.run_line(views[run_id]) for run_id in shown if run_id in views],
+        "runs": [
+            shapes.run_working(views[run_id], snapshot) if query.workers else shapes.run_line(views[run_id])
+            for run_id in shown
+        ],
         "next": shown[-1] if len(chosen) > len(shown) else None,
     }
 
 
-async def _told(state: WebState, shape: Callable[[], Any]) -> Response:
+async def _told(state: WebState, shape: Callable[[], dict[str, Any]]) -> Response:
     """Shape, redact and encode in a thread: the size of an answer must not hold up a round."""
-    body = await asyncio.to_thread(lambda: encode(state.redactor.value(shape())))
+    body = await asyncio.to_thread(lambda: encode(_redacted(state.redactor, shape())))
     return Response(body, media_type="application/json")
+
+
+def _redacted(redactor: Redactor, body: dict[str, Any]) -> dict[str, Any]:
+    """Take secrets out of an answer, row by row: what is too large to be walked is a row, never a page."""
+    rows = {name: [redactor.value(row) for row in value] for name, value in body.items() if isinstance(value, list)}
+    rest = redactor.value({name: value for name, value in body.items() if name not in rows})
+    return {name: rows[name] if name in rows else rest[name] for name in body}
 
 
 def _json(body: Any, status: int = 200) -> Response:

@@ -20,6 +20,14 @@ def _decimal(value: Any) -> Any:
     return value
 
 
+def _yes_or_no(value: Any) -> Any:
+    """Take the words of JSON only: "1", "on" and "yes" could mean a number."""
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise ValueError("neither true nor false")
+    return value
+
+
+Flag = Annotated[bool, BeforeValidator(_yes_or_no)]
 Whole = Annotated[int, BeforeValidator(_decimal)]
 EventType = Annotated[str, Field(pattern=EVENT_TYPE)]
 
@@ -28,21 +36,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class EventsQuery(Strict):
-    """Which events: those after a position, oldest first."""
-
-    after: Whole = Field(0, ge=0, le=SEQ_MAX, description="Only events with a larger seq.")
-    limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
-    type: list[EventType] = Field([], max_length=50, description="Only these types; may be repeated.")
-    run: str | None = Field(None, pattern=ID, description="Only events of this run.")
-
-
 class RunEventsQuery(Strict):
-    """Which events of one run."""
+    """Which events of one run: those after a position. Told oldest first in any case."""
 
     after: Whole = Field(0, ge=0, le=SEQ_MAX, description="Only events with a larger seq.")
     limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
+    newest: Flag = Field(False, description="Of those with a larger seq the newest, not the oldest.")
     type: list[EventType] = Field([], max_length=50, description="Only these types; may be repeated.")
+
+
+class EventsQuery(RunEventsQuery):
+    """Which events, of all runs or of one."""
+
+    run: str | None = Field(None, pattern=ID, description="Only events of this run.")
 
 
 class RunsQuery(Strict):
@@ -53,6 +59,7 @@ class RunsQuery(Strict):
     status: list[Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]] = Field([], max_length=20)
     runtime: str | None = Field(None, max_length=64)
     crew: str | None = Field(None, max_length=256)
+    workers: Flag = Field(False, description="Tell in `workers` the tasks of each run that somebody works on.")
 
 
 class MetricsQuery(Strict):

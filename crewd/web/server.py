@@ -10,7 +10,6 @@ import uvicorn
 from crewd.host.listening import ListeningSocket, address, listen
 from crewd.web.guard import App
 
-
 TICK_SECONDS = 1.0
 
 

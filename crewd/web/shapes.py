@@ -84,6 +84,18 @@ def run_line(view: RunView) -> dict[str, Any]:
     }
 
 
+def run_working(view: RunView, snapshot: Snapshot) -> dict[str, Any]:
+    """Tell one run in a line, with those of its tasks that somebody works on."""
+    workers = {worker.task_id: worker for worker in view.workers}
+    return run_line(view) | {
+        "workers": [
+            task_line(task, workers[task.task_id], view, snapshot)
+            for task in view.run.tasks
+            if task.task_id in workers
+        ]
+    }
+
+
 def run_whole(view: RunView, snapshot: Snapshot) -> dict[str, Any]:
     """Tell one run with all its tasks."""
     workers = {worker.task_id: worker for worker in view.workers}

@@ -21,6 +21,9 @@ class History(Protocol):
         newest_first: bool = False,
     ) -> list[Event]: ...
 
+    def pruned_to(self) -> int:
+        """Return the newest seq whose event was deleted for its age; 0: none was."""
+
 
 class WebState(Protocol):
     """Everything that a request may ask for. Nothing here changes anything."""

@@ -16,6 +16,8 @@ import pytest
 from crewd import __version__
 from tests.cli.world import event, write_ledger
 
+READS = (["status"], ["show", "r-bad"], ["explain", "r-bad", "t2"], ["events"])
+READING = ("pydantic", "pydantic_settings", "fastapi", "uvicorn", "prometheus_client", "structlog", "rich", "asyncio")
 CREWD = [sys.executable, "-m", "crewd"]
 
 
@@ -39,12 +41,16 @@ def test_version_is_told(tmp_path: Path) -> None:
         (["--version"], ("msgspec", "pydantic", "rich", "apsw", "http", "asyncio")),
         (["--help"], ("msgspec", "pydantic", "rich", "apsw", "http", "asyncio")),
         (["beat", "--run", "r", "--task", "t"], ("pydantic", "rich", "apsw", "http", "asyncio", "prometheus_client")),
-        (["events", "--state-dir", "none"], ("rich", "fastapi", "uvicorn", "prometheus_client")),
+        *(([*command, "--state-dir", "state"], READING) for command in READS),
+        (["status"], READING),
+        (["events"], READING),
     ],
 )
 def test_a_command_imports_what_it_uses_and_no_more(
     tmp_path: Path, arguments: list[str], heavy: tuple[str, ...]
 ) -> None:
+    for state in ("state", ".local/state/crewd"):
+        write_ledger(tmp_path / state)
     code = (
         "import sys, atexit\n"
         "names = lambda: ' '.join({name.split('.')[0] for name in sys.modules})\n"
@@ -53,8 +59,14 @@ def test_a_command_imports_what_it_uses_and_no_more(
         "from crewd.__main__ import main\nmain()\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(tmp_path), timeout=30
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path),
+        timeout=30,
+        cwd=tmp_path,
     )
+    assert result.returncode == 0
     loaded = set(result.stderr.splitlines()[-1].split())
     assert "click" in loaded
     assert not loaded & set(heavy)
@@ -107,6 +119,29 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
         errors = process.stderr.read()
         assert process.wait(30) == 0
     assert len(errors.splitlines()) == 1, errors  # that the daemon is away
+
+
+def test_the_process_of_the_daemon_is_settled_once() -> None:
+    code = (
+        "import gc, sys\n"
+        "from crewd.cli.settling import settle_process\n"
+        "settle_process()\n"
+        "print(gc.get_freeze_count() > 1000, sys.getswitchinterval(), gc.isenabled())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert result.stdout == "True 0.001 True\n"
+
+
+def test_an_interrupt_ends_quietly_with_130(tmp_path: Path) -> None:
+    code = (
+        "import sys, types, click\n"
+        "def interrupted(): raise KeyboardInterrupt\n"
+        "sys.modules['slow'] = types.SimpleNamespace(command=click.command()(interrupted))\n"
+        "from crewd.cli.lazy import LazyGroup\n"
+        "LazyGroup('crewd', lazy={'slow': ('slow:command', '')})(['slow'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(

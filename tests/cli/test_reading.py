@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from crewd.cli.client import DEFAULT_URL
+from crewd.config.load import load
 from crewd.model.run import RunStatus
 from crewd.model.snapshot import RunView
 from crewd.model.verdict import Level
@@ -139,6 +141,36 @@ def test_events_begin_with_the_newest_or_after_a_number(tmp_path: Path) -> None:
     assert result.stderr.count("daemon unreachable") == 1, "told once, not for each page"
     for result in both(tmp_path, "events", "--json", "--after", "100", "--limit", "3"):
         assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == [101, 102, 103]
+
+
+def test_more_of_the_newest_events_than_one_answer_holds_are_shown(tmp_path: Path) -> None:
+    write_ledger(tmp_path, events=[event(seq) for seq in range(1, 2501)])
+    for result in both(tmp_path, "events", "--json", "--limit", "1500"):
+        assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == list(range(1001, 2501))
+
+
+@pytest.mark.parametrize("command", ["events", "events --after 0", "status", "show r-bad", "explain r-bad t2"])
+def test_a_daemon_that_answers_is_enough(state: Path, tmp_path: Path, command: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with daemon(state):
+        (elsewhere / "daemon.json").write_bytes((state / "daemon.json").read_bytes())
+        result = crewd(*command.split(), "--state-dir", str(elsewhere), folder=state)
+    assert result.exit_code == 0
+    assert "r-bad" in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_address_of_a_daemon_that_nobody_configured_is_the_default_of_the_settings() -> None:
+    http = load(None, {}).settings.http
+    assert f"http://{http.host}:{http.port}" == DEFAULT_URL
+
+
+def test_settings_are_read_when_a_variable_says_something(tmp_path: Path) -> None:
+    result = crewd("status", folder=tmp_path, environ={"CREWD_HTTP__PORT": "0", "CREWD_RUN": "r"})
+    assert "daemon unreachable: it is not running" in result.stderr
+    result = crewd("status", folder=tmp_path, environ={"CREWD_LEDGER__FOLDER": str(tmp_path / "x")})
+    assert str(tmp_path / "x") in result.stderr
 
 
 def test_events_can_be_chosen_by_type_and_run(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from crewd.config.folders import ConfigPlace, config_place, logs_folder, state_folder
+import pytest
+
+from crewd.config.folders import ConfigPlace, config_place, is_configured, logs_folder, state_folder
 
 
 def test_the_state_folder_is_systemds_else_the_persons_own() -> None:
@@ -37,3 +39,27 @@ def test_the_configuration_file_is_looked_for_in_order(tmp_path: Path) -> None:
     environ["CREWD_CONFIG"] = "/named"
     assert config_place(environ) == ConfigPlace(Path("/named"), demanded=True)
     assert config_place(environ, Path("/option")) == ConfigPlace(Path("/option"), demanded=True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "configured"),
+    [
+        ({}, False),
+        ({"CREWD_STATE_DIR": "/x", "CREWD_RUN": "r", "PATH": "/bin"}, False),
+        ({"CREWD_HTTP__PORT": "1"}, True),
+        ({"crewd_http__port": "1"}, True),
+        ({"CREWD_CONFIG": "/missing"}, True),
+        ({"CREDENTIALS_DIRECTORY": "/run/credentials/x"}, True),
+    ],
+)
+def test_nothing_is_configured_unless_a_place_of_settings_is_there(
+    tmp_path: Path, variables: dict[str, str], configured: bool
+) -> None:
+    assert is_configured({"HOME": str(tmp_path), **variables}) is configured
+
+
+def test_a_file_of_ones_own_configures(tmp_path: Path) -> None:
+    path = tmp_path / ".config/crewd/crewd.toml"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert is_configured({"HOME": str(tmp_path)})

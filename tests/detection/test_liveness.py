@@ -167,6 +167,19 @@ def test_a_wait_says_what_for_and_that_its_process_is_gone(waits: Waiting) -> No
     assert "gone" in verdict.because
 
 
+@pytest.mark.parametrize(
+    ("waits", "because"),
+    [
+        (Waiting("human", detail="plan approval"), "waits for a human: plan approval"),
+        (Waiting("human"), "waits for a human"),
+        (Waiting("throttled", detail="until 12:00"), "throttled by its provider: until 12:00"),
+        (Waiting("parked"), "parked"),
+    ],
+)
+def test_a_wait_is_told_in_words(waits: Waiting, because: str) -> None:
+    assert verdict_on(0.0, ALIVE, waiting=waits).because == because
+
+
 # --- for any evidence at all
 
 

@@ -41,6 +41,7 @@ class FakeSource:
 
     runs: dict[str, Run] = field(default_factory=dict)
     unread: dict[str, ReadResult] = field(default_factory=dict)
+    unread_tasks: dict[tuple[str, str], ReadResult] = field(default_factory=dict)
     complete: bool = True
     letters: list[DeadLetter] = field(default_factory=list)
     happenings: list[Happening] = field(default_factory=list)
@@ -62,7 +63,8 @@ class FakeSource:
         letters, happenings = tuple(self.letters), tuple(self.happenings)
         self.letters.clear()
         self.happenings.clear()
-        return Look(changed, vanished, dict(self.unread), letters=letters, happenings=happenings)
+        own = dict(self.unread_tasks)
+        return Look(changed, vanished, dict(self.unread), own, letters=letters, happenings=happenings)
 
     def watch_paths(self) -> list[str]:
         return []

@@ -530,3 +530,77 @@ def test_an_unknown_diagnosis_is_told_once_nothing_moves() -> None:
         await stage.seconds(200)
 
     assert [event.data["wedge"] for event in play(scene).told("worker.wedged")] == ["unknown"]
+
+
+def test_a_worker_whose_own_file_is_bad_costs_its_neighbour_nothing() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.processes.add(7, marks=(MARK,))
+        stage.source.put(run(task("good", pid=7), task("bad")))
+        await stage.seconds(60)
+        stage.source.unread_tasks["r", "bad"] = ReadResult.INVALID
+        stage.processes.kill(7)
+        await stage.seconds(30)
+        assert stage.worker("good").standing.level is Level.DEAD
+        assert stage.worker("bad").standing.level is Level.UNREADABLE
+        stage.source.unread_tasks.clear()
+        await stage.rounds(2)
+        assert stage.worker("bad").standing.level is not Level.UNREADABLE
+
+    play(scene)
+
+
+def test_a_run_that_comes_back_repeats_nothing() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.processes.add(7, marks=(MARK,))
+        there = run(task(pid=7))
+        stage.source.put(there)
+        await stage.seconds(60)
+        stage.processes.kill(7)
+        await stage.seconds(700)  # dead, and settled as true
+        assert len(stage.told("verdict.confirmed")) == 1
+        del stage.source.runs["r"]
+        await stage.rounds(2)
+        stage.source.put(there)
+        await stage.seconds(60)
+        assert stage.worker().standing.level is Level.DEAD
+
+    stage = play(scene)
+    assert len(stage.told("verdict.opened")) == 1 and stage.levels() == ["dead"]
+    assert [event.data.get("returned", False) for event in stage.told("run.discovered")] == [False, True]
+    assert len(stage.told("run.started")) == 1
+
+
+def test_an_incident_of_silence_lasts_until_it_is_one_of_death() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.processes.add(7, marks=(MARK,))
+        stage.source.put(run(task(pid=7)))
+        await stage.seconds(1000)
+
+    told = [(e.type, e.data["cause"]) for e in play(scene).told("incident.opened", "incident.resolved")]
+    assert told[0] == ("incident.opened", "silent") and set(told[1:]) == {
+        ("incident.opened", "dead"),
+        ("incident.resolved", "silent"),
+    }
+
+
+def test_secrets_are_taken_out_before_anything_is_kept() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.patrol.intake.redact = lambda text: text.replace("hunter2", "***")
+        stage.source.put(run(task(status=TaskStatus.FAILED, error="password hunter2", title="hunter2")))
+        await stage.rounds(1)
+
+    stage = play(scene)
+    assert "hunter2" not in str(stage.ledger.runs) + str(stage.ledger.events)
+    assert "***" in stage.ledger.runs["r"].tasks[0].error
+
+
+def test_the_words_of_a_standing_follow_what_is_seen() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.processes.add(7, marks=(MARK,))
+        stage.source.put(run(task(pid=7)))
+        await stage.seconds(100)
+        assert "nothing moves" not in stage.worker().standing.because
+        await stage.seconds(300)
+        assert "nothing moves" in stage.worker().standing.because
+
+    play(scene)

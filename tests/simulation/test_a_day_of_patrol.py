@@ -41,6 +41,7 @@ class Simulation:
 
     seed: int
     hours: float
+    workers: int = 100
     clock: FakeClock = field(default_factory=FakeClock)
     false_dead: list[str] = field(default_factory=list)
     local_latencies: list[float] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.processes = FakeProcesses(self.clock)
-        self.world = World(self.seed, self.clock, self.processes)
+        self.world = World(self.seed, self.clock, self.processes, self.workers)
         self.ledger = Remembering()
         self.patrol = Patrol(
             clock=self.clock,
@@ -106,7 +107,7 @@ class Simulation:
             elif kind == "step":
                 self.clock.step(self.chance.uniform(-2 * HOUR, 2 * HOUR))
             elif kind == "torn":
-                self.world.torn[f"run-{self.chance.randrange(20)}"] = self.chance.randint(1, 6)
+                self.world.torn[f"run-{self.chance.randrange(self.workers // 5)}"] = self.chance.randint(1, 6)
             elif (victim := self.chance.choice(self.world.workers)).alive:
                 self.world.kill(victim, self.patrol.pace.running - self.held, self._lease_left(victim))
         while gap > 0:
@@ -155,3 +156,14 @@ def test_in_two_days_nobody_alive_is_declared_dead_and_every_death_is_noticed_in
     assert max(simulation.remote_latencies) <= 300 + 2 * INTERVAL + 1.5 * INTERVAL
     refuted = [event for event in simulation.ledger.events if event.type == "verdict.refuted"]
     assert refuted == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 9))
+def test_a_small_crew_loses_nobody_and_no_death_in_a_day(seed: int) -> None:
+    simulation = Simulation(seed, hours=24, workers=10)
+    asyncio.run(simulation.run())
+    assert simulation.false_dead == [] and simulation.waves == 0
+    # Each death was noticed (its worker was replaced then), but for one that may have come at the very end.
+    assert sum(not worker.alive for worker in simulation.world.workers) <= 1
+    assert len(simulation.local_latencies) + len(simulation.remote_latencies) >= 20

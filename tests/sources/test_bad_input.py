@@ -218,7 +218,7 @@ class Denied(Root):
 
 def test_what_may_not_be_read_is_tried_again_each_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    watch = FileWatch(str(tmp_path / "file"))
+    watch = FileWatch(str(tmp_path), "file")
     for _ in range(2):
         got = watch.read(Denied(str(tmp_path)), "file", 100)
         assert got is not None and got.result is ReadResult.IO_ERROR
@@ -241,7 +241,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("text")
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    root, watch = Counting(str(tmp_path)), FileWatch(str(path))
+    root, watch = Counting(str(tmp_path)), FileWatch(str(path.parent), path.name)
     assert watch.read(root, "file", 100) is not None
     assert not any(watch.read(root, "file", 100) for _ in range(5))
     assert root.reads == 1

@@ -234,10 +234,14 @@ def test_a_new_process_may_count_from_the_beginning(tmp_path: Path) -> None:
 def test_a_bad_beat_leaves_the_other_workers_of_its_run_known(tmp_path: Path) -> None:
     source = BeatSource(str(tmp_path))
     put(tmp_path, beat(task="a"), task="a")
+    put(tmp_path, b"{", task="never-a-beat")
+    put(tmp_path, beat(task="b"), task="b")
+    look = source.look(reading())
+    assert [task.task_id for run in look.changed for task in run.tasks] == ["a", "b"]
+    assert (look.unread, look.unread_tasks, look.reads[ReadResult.TORN]) == ({}, {}, 1)
     put(tmp_path, b"{", task="b")
     look = source.look(reading())
-    assert [task.task_id for run in look.changed for task in run.tasks] == ["a"]
-    assert look.unread == {"r": ReadResult.TORN}
+    assert (look.unread, look.unread_tasks) == ({}, {("r", "b"): ReadResult.TORN})
 
 
 def test_temporary_files_are_left_alone(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """Exposition: with a collector that counts how often it is asked, and a loop whose time stands still."""
 
 import asyncio
+import gc
 import gzip
 import threading
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from crewd.telemetry.exposition import Exposition, Format, accepts_gzip, choose_format
+from crewd.telemetry.exposition import Exposition, Format, accepts_gzip, choose_format, collector_asleep
 
 
 class Slow(Collector):
@@ -55,6 +57,57 @@ def test_scrapes_at_once_are_encoded_once_and_off_the_loop() -> None:
     asyncio.run(run())
     assert slow.asked == 1 and slow.at_once == 1
     assert threading.get_ident() not in slow.threads
+
+
+class Watcher(Slow):
+    """A collector that looks whether the garbage collector is awake."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awake: list[bool] = []
+
+    def collect(self) -> Iterable[Metric]:
+        self.awake.append(gc.isenabled())
+        return super().collect()
+
+
+def test_the_garbage_collector_sleeps_while_a_scrape_is_encoded_and_no_longer() -> None:
+    watcher = Watcher()
+    asyncio.run(_answer(Exposition(registry(watcher))))
+    assert watcher.awake == [False]
+    assert gc.isenabled()
+
+
+def test_the_garbage_collector_is_woken_after_a_scrape_that_failed_too() -> None:
+    class Broken(Slow):
+        def collect(self) -> Iterable[Metric]:
+            raise RuntimeError("no")
+
+    asyncio.run(_answer(Exposition(registry(Broken()))))
+    assert gc.isenabled()
+
+
+def test_where_the_process_runs_without_garbage_collector_it_stays_off() -> None:
+    gc.disable()
+    try:
+        asyncio.run(_answer(Exposition(registry(Slow()))))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_of_two_scrapes_at_once_whichever_ends_last_the_collector_is_awake(first_to_leave: int) -> None:
+    sleeps = [ExitStack(), ExitStack()]
+    for sleep in sleeps:
+        sleep.enter_context(collector_asleep())
+    sleeps.pop(first_to_leave).close()
+    sleeps.pop().close()
+    assert gc.isenabled()
+
+
+async def _answer(exposition: Exposition) -> None:
+    await exposition.answer()
 
 
 def test_an_answer_is_given_again_only_while_it_is_fresh() -> None:

@@ -19,6 +19,11 @@ GETS = (
     "/api/v1/runs/r1/tasks/t1", "/api/v1/runs/r1/events", "/api/v1/events",
 )  # fmt: skip
 
+TASK_KEYS = (
+    "task_id", "status", "status_text", "attempt", "task_type", "agent", "model", "title", "depends_on", "started_at",
+    "finished_at", "error", "waiting", "usage", "worker",
+)  # fmt: skip
+
 
 def test_every_page_answers_and_may_not_be_kept_framed_or_loaded_from_elsewhere() -> None:
     state = State()
@@ -97,6 +102,10 @@ def test_everything_wrong_with_a_query_is_named_at_once() -> None:
         "/api/v1/events?limit=1001",
         "/api/v1/events?limit=NaN",
         "/api/v1/events?limit=",
+        "/api/v1/events?newest=1",
+        "/api/v1/events?newest=",
+        "/api/v1/events?newest=true&newest=false",
+        "/api/v1/runs?workers=yes",
         "/api/v1/runs/..%2f..%2fetc",
         "/api/v1/runs/%00",
         "/api/v1/runs/-r1",
@@ -150,7 +159,42 @@ def test_events_follow_a_position() -> None:
     assert [each["type"] for each in ask(state, "/api/v1/runs/r1/events?type=task.failed").json()["events"]] == [
         "task.failed"
     ]
-    assert ask(state, "/api/v1/events?after=3").json() == {"events": [], "next_after": 3}
+    assert ask(state, "/api/v1/events?after=3").json() == {"events": [], "next_after": 3, "pruned_to": 0}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/runs/r1/events"])
+def test_the_newest_events_are_told_oldest_first_and_can_be_gone_on_from(path: str) -> None:
+    state = State()
+    body = ask(state, path + "?newest=true&limit=2").json()
+    assert [each["seq"] for each in body["events"]] == [2, 3] and body["next_after"] == 3
+    body = ask(state, path + "?newest=true&type=task.failed&after=3").json()
+    assert body["events"] == [] and body["next_after"] == 3
+    body = ask(state, path + "?newest=false&limit=2").json()
+    assert [each["seq"] for each in body["events"]] == [1, 2]
+
+
+def test_events_tell_up_to_where_they_were_deleted() -> None:
+    state = State()
+    state.history.pruned = 1
+    assert ask(state, "/api/v1/events").json()["pruned_to"] == 1
+
+
+def test_runs_can_be_told_with_those_at_work() -> None:
+    state = State()
+    with_workers, without = (ask(state, f"/api/v1/runs{query}").json()["runs"] for query in ("?workers=true", ""))
+    assert [[task["task_id"] for task in run["workers"]] for run in with_workers] == [["t1"], []]
+    assert with_workers[0]["workers"] == [
+        {key: value for key, value in ask(state, "/api/v1/runs/r1/tasks/t1").json().items() if key in TASK_KEYS}
+    ]
+    assert [{key: value for key, value in run.items() if key != "workers"} for run in with_workers] == without
+
+
+def test_a_full_page_of_rows_is_told_whole() -> None:
+    state = State(snapshot(*(view(f"r{number:04}", "blue", worker("t1")) for number in range(1000))))
+    state.history.kept = [event("x.y", seq, data={str(key): key for key in range(30)}) for seq in range(1, 1001)]
+    for path, rows in (("/api/v1/events?limit=1000", "events"), ("/api/v1/runs?limit=1000&workers=true", "runs")):
+        answer = ask(state, path)
+        assert len(answer.json()[rows]) == 1000 and "[cut]" not in answer.text
 
 
 def test_readiness_names_the_part_that_is_not_ready() -> None:

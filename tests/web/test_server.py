@@ -7,7 +7,7 @@ import pytest
 
 from crewd.host.listening import address, listen
 from crewd.web.app import build_app
-from crewd.web.server import HttpOptions, Server
+from crewd.web.server import TICK_SECONDS, HttpOptions, Server
 from tests.web.world import State
 
 PATIENCE = 10.0
@@ -79,6 +79,17 @@ def test_a_taken_port_is_an_error_and_not_an_exit() -> None:
         with pytest.raises(OSError):
             await Server(build_app(State()), HttpOptions(port=address(socket)[1])).start()
         socket.close()
+
+    asyncio.run(run())
+
+
+def test_an_end_is_heard_at_once_although_nobody_asks_for_it_often() -> None:
+    async def run() -> None:
+        server = Server(build_app(State()), HttpOptions(port=0))
+        place = await server.start()
+        await say(place, get())
+        async with asyncio.timeout(TICK_SECONDS * 0.7):
+            await server.stop()
 
     asyncio.run(run())
 

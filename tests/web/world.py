@@ -21,6 +21,7 @@ class History:
 
     def __init__(self, events: Sequence[Event] = ()) -> None:
         self.kept = list(events)
+        self.pruned = 0
 
     def events(
         self,
@@ -36,6 +37,9 @@ class History:
             if each.seq > after and (not types or each.type in types) and (not run_id or each.run_id == run_id)
         ]
         return (chosen[::-1] if newest_first else chosen)[:limit]
+
+    def pruned_to(self) -> int:
+        return self.pruned
 
 
 class State:

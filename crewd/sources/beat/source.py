@@ -183,7 +183,7 @@ class _BeatRun:
                     self.folder, "name", f"the file {shown(name + SUFFIX)} is left out: a task id is {ID_RULE}"
                 )
             elif len(self._files) < self._options.tasks_max:
-                self._files[name] = FileWatch(f"{self.folder}/{name}{SUFFIX}")
+                self._files[name] = FileWatch(self.folder, name + SUFFIX)
             else:
                 tally.complain(self.folder, "many", f"only the first {self._options.tasks_max} tasks are looked at")
         gone = [task_id for task_id in self._files if task_id not in found]
@@ -227,7 +227,9 @@ class _BeatRun:
         elif watch.fault is not ReadResult.MISSING:
             self._faulty.add(task_id)
             tally.reads[watch.fault] += 1
-            tally.unread[self.run_id] = watch.fault
+            if task_id in self._tasks:
+                # What one worker writes costs only itself. A file that never was a beat is no worker at all.
+                tally.unread_tasks[self.run_id, task_id] = watch.fault
             tally.complain(self.folder, f"read {task_id}", f"{task_id}{SUFFIX} is {watch.fault}: {watch.why}")
 
     def _take(self, tally: Tally) -> None:

@@ -4,6 +4,7 @@ from crewd.model.look import Happening
 from crewd.model.process import ProcessClaim
 from crewd.model.run import TASK_ENDED, Lease, Run, RunStatus, Task, TaskStatus, Usage, Waiting
 from crewd.sources.beat.form import Beat, Decoded, task_status
+from crewd.sources.fields import cut
 
 RUNTIME = "beat"
 AHEAD_MAX = 60.0  # seconds by which a beat's clock may be ahead of crewd's
@@ -25,7 +26,7 @@ def make_task(decoded: Decoded, local: bool, lease_max: float) -> Task:
         attempt=beat.attempt,
         task_type=beat.task_type[:128],
         title=beat.task,
-        error=beat.error[:2048],
+        error=cut(beat.error, 2048),
         # The time of its last beat is all that a beat says of an end.
         finished_at=decoded.at if ended else None,
         claim=None if ended else _claim(beat, decoded.at, local),
@@ -34,7 +35,7 @@ def make_task(decoded: Decoded, local: bool, lease_max: float) -> Task:
         waiting=_waiting(beat, status),
         lease=_lease(beat, lease_max) if status is TaskStatus.RUNNING else None,
         tool="" if ended else beat.tool[:128],
-        hint="" if ended else beat.error[:2048],
+        hint="" if ended else cut(beat.error, 2048),
         usage=_usage(beat),
         extra=decoded.extra,
     )

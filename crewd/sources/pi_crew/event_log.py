@@ -12,7 +12,7 @@ import msgspec
 
 from crewd.host.files import Root, Signature, signature
 from crewd.model.look import Happening, ReadResult
-from crewd.sources.fields import count, fields, moment, text
+from crewd.sources.fields import count, cut, fields, moment, text
 from crewd.sources.growing import Growing, Line, Lines
 from crewd.sources.names import valid_id
 from crewd.sources.pi_crew.layout import ARCHIVE_ENDING, EVENTS
@@ -20,6 +20,9 @@ from crewd.sources.pi_crew.layout import ARCHIVE_ENDING, EVENTS
 DATA_MAX = 4096  # bytes of one event's data; more is left out
 WINDOW = 1024  # sequence numbers remembered below the highest: pi-crew keeps 1,000 events when it compacts
 STRETCHES_OF_ARCHIVE = 8  # read at once when a log was moved aside
+
+# Types that are told whole. All others are counted, and move the task that they name.
+TOLD = frozenset({"crew.task.retry_attempt"})
 
 # Written about a task by those who watch over it, not by its own moving.
 ABOUT_NOT_BY = (
@@ -58,6 +61,7 @@ class News(msgspec.Struct, frozen=True):
     """What one read of the log brought."""
 
     happenings: list[Happening]
+    counted: int = 0  # events of types that are not told
     dropped: int = 0  # lines too long or not an event
     result: ReadResult = ReadResult.OK
     why: str = ""
@@ -66,12 +70,13 @@ class News(msgspec.Struct, frozen=True):
 class EventLog:
     """Follows the log of one run."""
 
-    __slots__ = ("_highest", "_log", "_seen", "moves")
+    __slots__ = ("_counted", "_highest", "_log", "_seen", "moves")
 
     def __init__(self) -> None:
         self._log = Growing()
         self._highest = 0
         self._seen = 0  # bit i: the sequence number `_highest - i` was met
+        self._counted = 0  # in the read under way
         self.moves: dict[str, int] = {}  # task id -> lines that tell of its moving, since the log was first seen
 
     def skip_to_end(self, seen: Signature) -> None:
@@ -80,24 +85,31 @@ class EventLog:
     def note_absent(self) -> None:
         self._log.note_absent()
 
+    @property
+    def settled(self) -> Signature | None:
+        """The signature under which there is nothing new; None where there was no file, or there is more to read."""
+        return self._log.settled
+
     def is_settled(self, seen: Signature | None) -> bool:
         return self._log.is_settled(seen)
 
     def read(self, root: Root, folder: str, path: str, seen: Signature, run_id: str) -> News:
         """Read on. `folder` is the run's folder relative to `root`, `path` the log's full name."""
         news = News([])
+        self._counted = 0
         if self._log.was_replaced(seen):
             rest, dropped, found = self._rest_of_archive(root, folder, path, run_id)
             brought = self._log.read(root, f"{folder}/{EVENTS}", seen)
             if found:
                 brought = _as_new(brought)
                 self._log.declare_new()
-            news = News(rest, dropped)
+            news = News(rest, dropped=dropped)
         else:
             brought = self._log.read(root, f"{folder}/{EVENTS}", seen)
         happenings, malformed = self._take(brought.lines, run_id)
         return News(
             news.happenings + happenings,
+            self._counted,
             news.dropped + malformed + brought.too_long,
             brought.result,
             brought.why,
@@ -144,7 +156,10 @@ class EventLog:
             if self._was_met(seq, line.repeated):
                 continue
             task_id = event.taskId if valid_id(event.taskId) else ""
-            happenings.append(_happening(event, run_id, task_id, seq))
+            if event.type in TOLD:
+                happenings.append(_happening(event, run_id, task_id, seq))
+            else:
+                self._counted += 1
             if task_id and not line.backlog and not event.type.startswith(ABOUT_NOT_BY):
                 self.moves[task_id] = self.moves.get(task_id, 0) + 1
         return happenings, malformed
@@ -182,6 +197,6 @@ def _happening(event: _Event, run_id: str, task_id: str, seq: int | None) -> Hap
         if isinstance(decoded, dict):
             data = decoded
     if isinstance(event.message, str) and "message" not in data:
-        data["message"] = event.message[:512]
+        data["message"] = cut(event.message, 512)
     written: Mapping[str, Any] = {"type": event.type, "time": event.time}
     return Happening(run_id, task_id, text(written, "type", 128), seq, moment(written, "time"), data)

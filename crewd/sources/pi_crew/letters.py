@@ -23,7 +23,12 @@ class Letters:
 
     def __init__(self) -> None:
         self._log = Growing()
-        self._keys: set[str] = set()
+        self._keys: set[str] | None = None  # most runs have no letters, and there are many
+
+    @property
+    def settled(self) -> Signature | None:
+        """The signature under which there is nothing new; None where there was no file, or there is more to read."""
+        return self._log.settled
 
     def is_settled(self, seen: Signature | None) -> bool:
         return self._log.is_settled(seen)
@@ -31,6 +36,8 @@ class Letters:
     def read(self, root: Root, folder: str, seen: Signature, run_id: str) -> tuple[list[DeadLetter], int, ReadResult]:
         """Read on: letters, lines that are none, and how the read went."""
         brought = self._log.read(root, f"{folder}/{LETTERS}", seen)
+        if self._keys is None:
+            self._keys = set()
         letters: list[DeadLetter] = []
         bad = brought.too_long
         for line in brought.lines:

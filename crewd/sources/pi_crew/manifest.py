@@ -1,36 +1,34 @@
 """`manifest.json`: from pi-crew's words to a run. Where it says it lives is ignored; it lives where it was found."""
 
-from typing import NamedTuple
+import msgspec
 
 from crewd.model.look import ReadResult
 from crewd.model.process import ProcessClaim
 from crewd.model.run import RUN_ENDED, Run, RunStatus, Task, Usage, Waiting
 from crewd.sources.document import parse
-from crewd.sources.fields import NO_EXTRA, NO_FIELDS, Fields, fields, moment, text, unknown, word
+from crewd.sources.fields import NO_EXTRA, Fields, fields, moment, text, unknown, word
 from crewd.sources.names import shown, valid_id
 from crewd.sources.pi_crew.layout import MANIFEST_FIELDS, RUN_STATUS, RUNTIME
-from crewd.sources.pi_crew.tasks import ended_task
+from crewd.sources.pi_crew.runner import Record, spawned_of
 
 GOAL_MAX = 1024
 GOAL_OF_ENDED_MAX = 256
 
 
-class Manifest(NamedTuple):
-    """A manifest as read, or why it says nothing."""
+class Manifest(msgspec.Struct, frozen=True, gc=False):
+    """A manifest as read, or why it says nothing. Its document is let go of: the artifacts are most of it."""
 
     result: ReadResult
     why: str = ""
-    fields: Fields = NO_FIELDS
     status: RunStatus = RunStatus.UNKNOWN
-
-    @property
-    def status_text(self) -> str:
-        return word(self.fields, "status")
-
-    @property
-    def parked_task(self) -> str:
-        """The task that waits for a person's answer; "" = none."""
-        return text(fields(self.fields.get("waitState")), "taskId", 128)
+    status_text: str = ""
+    goal: str = ""
+    created_at: float | None = None
+    updated_at: float | None = None
+    waiting: Waiting | None = None
+    parked_task: str = ""  # the task that waits for a person's answer; "" = none
+    spawned: Record | None = None  # the runner in the background
+    extra: dict[str, str] = NO_EXTRA
 
 
 def read_manifest(data: bytes, run_id: str) -> Manifest:
@@ -46,17 +44,27 @@ def read_manifest(data: bytes, run_id: str) -> Manifest:
         # A copy, or worse: to watch it would judge one run twice, or let an id choose a path.
         kind = "another run" if valid_id(named) else "no run at all"
         return Manifest(ReadResult.REFUSED, f"runId is {shown(named)}, {kind}; rename the folder if it is meant")
-    # Kept only as long as it says something that a task may need: the artifacts are most of it.
-    slim = {name: value for name, value in of.items() if name not in ("artifacts", "runConfig", "modelContext")}
-    return Manifest(ReadResult.OK, "", slim, RUN_STATUS.get(word(of, "status"), RunStatus.UNKNOWN))
+    status_text = word(of, "status")
+    status = RUN_STATUS.get(status_text, RunStatus.UNKNOWN)
+    ended = status in RUN_ENDED
+    return Manifest(
+        ReadResult.OK,
+        status=status,
+        status_text=status_text,
+        goal=text(of, "goal", GOAL_OF_ENDED_MAX if ended else GOAL_MAX),
+        created_at=moment(of, "createdAt"),
+        updated_at=moment(of, "updatedAt"),
+        waiting=None if ended else _waiting(of),
+        parked_task=text(fields(of.get("waitState")), "taskId", 128),
+        spawned=spawned_of(of),
+        extra=NO_EXTRA if ended else unknown(of, MANIFEST_FIELDS),
+    )
 
 
 def make_run(
     manifest: Manifest, tasks: tuple[Task, ...], run_id: str, crew: str, folder: str, runner: ProcessClaim | None
 ) -> Run:
-    """Put a run together. One that has ended keeps only what is asked for later."""
-    of = manifest.fields
-    ended = manifest.status in RUN_ENDED
+    """Put a run together. `tasks` are already what is kept of them."""
     return Run(
         run_id=run_id,
         runtime=RUNTIME,
@@ -64,14 +72,14 @@ def make_run(
         status=manifest.status,
         status_text=manifest.status_text,
         folder=folder,
-        tasks=tuple(map(ended_task, tasks)) if ended else tasks,
-        goal=text(of, "goal", GOAL_OF_ENDED_MAX if ended else GOAL_MAX),
-        created_at=moment(of, "createdAt"),
-        updated_at=moment(of, "updatedAt"),
-        waiting=None if ended else _waiting(of),
-        runner=None if ended else runner,
+        tasks=tasks,
+        goal=manifest.goal,
+        created_at=manifest.created_at,
+        updated_at=manifest.updated_at,
+        waiting=manifest.waiting,
+        runner=None if manifest.status in RUN_ENDED else runner,
         usage=_sum(tasks),
-        extra=NO_EXTRA if ended else unknown(of, MANIFEST_FIELDS),
+        extra=manifest.extra,
     )
 
 
@@ -91,9 +99,9 @@ def _sum(tasks: tuple[Task, ...]) -> Usage | None:
         return None
     costs = [usage.cost_usd for usage in used if usage.cost_usd is not None]
     return Usage(
-        input=sum(usage.input for usage in used),
-        output=sum(usage.output for usage in used),
-        cache_read=sum(usage.cache_read for usage in used),
-        cache_write=sum(usage.cache_write for usage in used),
+        input=sum([usage.input for usage in used]),
+        output=sum([usage.output for usage in used]),
+        cache_read=sum([usage.cache_read for usage in used]),
+        cache_write=sum([usage.cache_write for usage in used]),
         cost_usd=sum(costs) if costs else None,
     )

@@ -7,6 +7,7 @@ from crewd.sources.fields import fields, text
 from crewd.sources.names import valid_id
 from crewd.sources.pi_crew.layout import INDEX, INDEX_BINARY, INDEX_MAGIC, PROJECT_ROOTS, RUNS, USER_ROOT
 from crewd.sources.pi_crew.options import PiCrewOptions
+from crewd.sources.pi_crew.rota import Rota
 
 INDEX_MAX = 1 << 20  # bytes; pi-crew keeps 64 entries
 FOLLOWED_MAX = 256  # run folders elsewhere
@@ -15,13 +16,14 @@ FOLLOWED_MAX = 256  # run folders elsewhere
 class Place:
     """One folder of runs, and what it held when it was last listed."""
 
-    def __init__(self, root: Root, relative: str, crew: str, only: frozenset[str] = frozenset()) -> None:
+    def __init__(self, root: Root, relative: str, crew: str, every: int, only: frozenset[str] = frozenset()) -> None:
         self.root = root
         self.relative = relative  # of the folder of runs, beneath `root`; "" = the root itself
         self.path = f"{root.path.rstrip('/')}/{relative}" if relative else root.path
         self.crew = crew
         self.local = not is_network(self.path)
         self.only = only  # the run folders that count; empty = all
+        self.rota = Rota(every)
         self._seen: Signature | None = None
         self._again = False
 
@@ -78,10 +80,9 @@ def own_places(root: Root, options: PiCrewOptions) -> list[Place]:
     """
     path = root.path.rstrip("/")
     crew = options.crew or crew_of(path)
-    places = [Place(root, f"{below}/{RUNS}", crew) for below in PROJECT_ROOTS]
-    places.append(Place(root, RUNS, crew))
-    places.append(Place(root, f"{USER_ROOT}/{RUNS}", options.crew or "user"))
-    return places
+    named = [(f"{below}/{RUNS}", crew) for below in PROJECT_ROOTS]
+    named += [(RUNS, crew), (f"{USER_ROOT}/{RUNS}", options.crew or "user")]
+    return [Place(root, relative, name, options.side_files_every) for relative, name in named]
 
 
 def crew_of(path: str) -> str:
@@ -94,7 +95,7 @@ def crew_of(path: str) -> str:
     return path.rpartition("/")[2][:128] or "crew"
 
 
-def followed_place(run_id: str, folder: str) -> Place | None:
+def followed_place(run_id: str, folder: str, every: int) -> Place | None:
     """Turn an index entry into a place, if it names a run folder as pi-crew lays them out."""
     parts = folder.split("/")
     below = f"/{RUNS}/{run_id}"
@@ -102,7 +103,7 @@ def followed_place(run_id: str, folder: str) -> Place | None:
         return None
     crew_root = folder.removesuffix(below)
     # Opened from the top of the disk, so that no part of the path may be a link.
-    return Place(Root("/"), f"{crew_root.strip('/')}/{RUNS}", crew_of(crew_root), frozenset({run_id}))
+    return Place(Root("/"), f"{crew_root.strip('/')}/{RUNS}", crew_of(crew_root), every, frozenset({run_id}))
 
 
 def _entries(got: FileRead, name: str) -> list[tuple[str, str]] | None:

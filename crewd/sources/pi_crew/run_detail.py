@@ -2,7 +2,7 @@
 
 import msgspec
 
-from crewd.host.files import Signature, signature
+from crewd.host.files import Mark, Signature, is_fresh, signature
 from crewd.model.look import Happening, ReadResult
 from crewd.model.moment import Reading
 from crewd.model.process import ProcessClaim
@@ -10,33 +10,49 @@ from crewd.model.run import RUN_ENDED, Run, Task
 from crewd.sources.document import parse
 from crewd.sources.file_watch import FileWatch
 from crewd.sources.pi_crew.event_log import EventLog
-from crewd.sources.pi_crew.layout import AGENTS, ASYNC_PID, EVENTS, HEARTBEAT, LETTERS, OWNERSHIP, TASKS
+from crewd.sources.pi_crew.layout import AGENTS, EVENTS, LETTERS, TASKS
 from crewd.sources.pi_crew.letters import Letters
 from crewd.sources.pi_crew.manifest import Manifest, make_run
-from crewd.sources.pi_crew.runner import Side, async_pid_of, heartbeat_of, owners_of, runner_claim
-from crewd.sources.pi_crew.tasks import FILES, RECORD, Context, Rejected, entries_of, read_tasks
+from crewd.sources.pi_crew.runner import runner_claim
+from crewd.sources.pi_crew.side_files import SIDE_FILES, SideFiles
+from crewd.sources.pi_crew.tasks import (
+    FILES,
+    MOVES,
+    RECORD,
+    Context,
+    Rejected,
+    ended_task,
+    entries_of,
+    read_tasks,
+)
 from crewd.sources.pi_crew.where import Where
 from crewd.sources.tally import Tally
 
 AGENT_FILES = ("events.jsonl", "output.log")  # a worker's own; its transcript grows with the same events
 REJECTED = "crewd.heartbeat_rejected"
+NONE_REJECTED: dict[str, str] = {}
+NO_NAMES: frozenset[str] = frozenset()
+NO_ACTIVITY: dict[str, tuple[Signature | None, ...]] = {}
+NO_MANIFEST = Manifest(ReadResult.MISSING)
+UNKNOWABLE = (-1, -1, -1)  # as no file is: whoever compares with it looks again
 
 
 class RunDetail:
     """Everything of a live run between two looks."""
 
     __slots__ = (
+        "_activity_seen",
         "_agents",
-        "_events_path",
+        "_folder_seen",
+        "_has_letters",
         "_letters",
         "_log",
         "_manifest",
-        "_order",
-        "_paths",
+        "_names",
         "_read_before",
+        "_rejected",
         "_run_id",
         "_runner",
-        "_side",
         "_side_files",
         "_tasks",
         "_tasks_file",
@@ -50,25 +66,18 @@ class RunDetail:
         self._where = where
         self._tasks_file = tasks
         self._log = log
-        self._events_path = f"{where.folder}/{EVENTS}"
         self._letters = letters
-        self._manifest = Manifest(ReadResult.MISSING)
-        self._side = Side()
-        self._side_files = {name: FileWatch(f"{where.folder}/{name}") for name in (ASYNC_PID, HEARTBEAT, OWNERSHIP)}
-        self._tasks: dict[str, Task] = {task.task_id: task for task in before.tasks} if before is not None else {}
+        self._manifest = NO_MANIFEST
+        self._side_files = SideFiles()
+        self._tasks: tuple[Task, ...] = before.tasks if before is not None else ()
+        self._rejected = NONE_REJECTED
         self._runner: ProcessClaim | None = None
-        self._paths: dict[str, tuple[str, ...]] = {}  # task id -> its activity files
+        self._activity_seen = NO_ACTIVITY
         self._agents = False  # the folder of the workers' own files is there
+        self._has_letters = False
+        self._names = NO_NAMES  # of everything in the run's folder, during one look
+        self._folder_seen: Signature | None = None  # when its files were last listed
         self._read_before = before is not None
-
-    def is_quiet(self, turn: int) -> bool:
-        """Say, in as few system calls as can be, that nothing moved since the last look. Raises OSError."""
-        return (
-            turn % self._where.options.side_files_every != 0
-            and self._tasks_file.is_same()
-            and self._log.is_settled(signature(self._events_path))
-            and not (self._agents and self._is_active())
-        )
 
     @property
     def fault(self) -> ReadResult | None:
@@ -80,6 +89,24 @@ class RunDetail:
     def why(self) -> str:
         return self._tasks_file.why
 
+    def marks(self) -> tuple[Mark, ...]:
+        """Name the files that are looked at in each round, as they were when there was nothing more to read."""
+        tasks = self._tasks_file
+        missing = tasks.fault is ReadResult.MISSING and not self._tasks
+        return (
+            self._mark(TASKS, (0, 0, 0) if missing else tasks.settled or UNKNOWABLE),
+            self._mark(EVENTS, self._log.settled or (0, 0, 0)),
+            *(self._activity_marks() if self._agents else ()),
+        )
+
+    def side_marks(self) -> tuple[Mark, ...]:
+        """Name what is looked at now and then: the small files, and the folder, in which others may appear."""
+        marks: list[Mark] = []
+        marks += [self._mark(name, seen or UNKNOWABLE) for name, seen in self._side_files.settled()]
+        if self._has_letters:
+            marks.append(self._mark(LETTERS, self._letters.settled or UNKNOWABLE))
+        return tuple(marks)
+
     def look(self, manifest: Manifest | None, tally: Tally, now: Reading, turn: int) -> bool:
         """Read what changed. `manifest` is None where it did not. Say whether the run may differ from before."""
         if manifest is not None:
@@ -87,31 +114,49 @@ class RunDetail:
         events_moved = self._read_events(tally)
         moved = manifest is not None
         tasks = None if moved else self._read_tasks_file()
-        options = self._where.options
-        if moved or events_moved or tasks is not None or turn % options.side_files_every == 0:
-            self._agents = _is_there(f"{self._where.folder}/{AGENTS}")
+        if moved or events_moved or tasks is not None or turn % self._where.options.side_files_every == 0:
+            self._list()
             self._read_letters(tally)
-            if self._read_side_files() or moved:
-                self._runner = runner_claim(self._manifest.fields, self._side, self._run_id, self._where.local)
+            if self._side_files.read(self._where, self._names) or moved:
+                self._runner = runner_claim(
+                    self._manifest.spawned, self._side_files.side, self._run_id, self._where.local
+                )
                 # Claims are made of tasks and small files together.
                 self._tasks_file.forget()
                 tasks = self._read_tasks_file()
                 moved = True
-        if tasks is not None:
-            self._take_tasks(tasks, tally, now)
-            moved = True
-        return self._update_tokens() or moved
+            self._names = NO_NAMES
+        if tasks is None:
+            return self._update_tokens() or moved
+        self._take_tasks(tasks, tally, now)
+        return True
 
     def compose(self) -> Run:
         """Put the run together as it is known now."""
-        return make_run(
-            self._manifest,
-            tuple(self._tasks.values()),
-            self._run_id,
-            self._where.crew,
-            self._where.folder,
-            self._runner,
-        )
+        where = self._where
+        if self._manifest.status in RUN_ENDED:
+            self._tasks = tuple(map(ended_task, self._tasks))
+        return make_run(self._manifest, self._tasks, self._run_id, where.crew, where.folder, self._runner)
+
+    def _mark(self, name: str, seen: tuple[int, int, int]) -> Mark:
+        return (f"{self._run_id}/{name}".encode(), *seen)
+
+    def _list(self) -> None:
+        """Learn which of the files that need not be there are there."""
+        where = self._where
+        seen = _signature(where.folder)
+        # Changed in the last moment: one more name might leave the same signature.
+        self._folder_seen = None if seen is None or is_fresh(seen) else seen
+        try:
+            self._names = where.root.listing(where.relative)
+        except OSError:
+            # What cannot be listed is asked for by name, as far as it was ever met.
+            self._folder_seen = None
+            self._names = frozenset({AGENTS, LETTERS, *SIDE_FILES})
+        self._agents = AGENTS in self._names
+        self._has_letters = LETTERS in self._names
+        if self._agents and self._activity_seen is NO_ACTIVITY:
+            self._activity_seen = {}
 
     def _read_tasks_file(self) -> bytes | None:
         where = self._where
@@ -129,10 +174,20 @@ class RunDetail:
             return
         tally.reads[ReadResult.OK] += 1
         context = Context(
-            self._run_id, self._side, self._runner, self._manifest.parked_task, self._where.local, now.wall
+            self._run_id,
+            self._side_files.side,
+            self._runner,
+            self._manifest.parked_task,
+            self._where.local,
+            now.wall,
+            self._manifest.status in RUN_ENDED,
+            self._activity,
+            self._log.moves,
+            self._rejected,
         )
-        found = read_tasks(entries, context, self._tasks)
-        self._tasks = {task.task_id: self._with_moves(task, self._tasks.get(task.task_id)) for task in found.tasks}
+        found = read_tasks(entries, context, {task.task_id: task for task in self._tasks})
+        self._tasks = tuple(found.tasks)
+        self._rejected = found.rejected_still or NONE_REJECTED
         tally.unknown_fields += found.unknown_fields
         tally.unknown_statuses += found.unknown_statuses
         for complaint in found.complaints:
@@ -156,41 +211,42 @@ class RunDetail:
                 )
                 tally.complain(self._where.folder, f"future {each.task_id}", words)
 
-    def _with_moves(self, task: Task, before: Task | None) -> Task:
-        """Carry over what other files say of the task, until they are looked at in this same look."""
-        if not task.token or before is None or not before.token:
-            return task
-        return msgspec.structs.replace(task, token=(task.token[RECORD], *before.token[1:]))
-
     def _update_tokens(self) -> bool:
         """Note in the tokens of tasks at work what their activity files and the event log say."""
         moved = False
-        for task_id, task in self._tasks.items():
+        tasks = list(self._tasks)
+        for number, task in enumerate(tasks):
             if not task.token:
                 continue
-            token = (task.token[RECORD], self._activity(task_id), self._log.moves.get(task_id, 0))
-            if token != task.token:
-                self._tasks[task_id] = msgspec.structs.replace(task, token=token)
+            files, moves = self._activity(task.task_id), self._log.moves.get(task.task_id, 0)
+            if files != task.token[FILES] or moves != task.token[MOVES]:
+                tasks[number] = msgspec.structs.replace(task, token=(task.token[RECORD], files, moves))
                 moved = True
+        if moved:
+            self._tasks = tuple(tasks)
         return moved
 
-    def _is_active(self) -> bool:
-        """Say whether the activity files of a task at work moved."""
-        return any(
-            task.token and task.token[FILES] != self._activity(task_id) for task_id, task in self._tasks.items()
-        )
-
-    def _activity(self, task_id: str) -> tuple[Signature | None, ...]:
+    def _activity(self, task_id: str) -> int:
+        """Say in one number what a worker's own files look like: it is only compared."""
         if not self._agents:
-            return ()
-        paths = self._paths.get(task_id)
-        if paths is None:
-            folder = f"{self._where.folder}/{AGENTS}/{task_id}"
-            paths = self._paths[task_id] = tuple(f"{folder}/{name}" for name in AGENT_FILES)
-        return tuple(map(_signature, paths))
+            return 0
+        folder = f"{self._where.folder}/{AGENTS}/{task_id}"
+        seen = self._activity_seen[task_id] = tuple([_signature(f"{folder}/{name}") for name in AGENT_FILES])
+        return hash(seen)
+
+    def _activity_marks(self) -> list[Mark]:
+        """Name the activity files of the tasks at work, as they were when the tokens were made."""
+        return [
+            self._mark(f"{AGENTS}/{task.task_id}/{name}", seen or (0, 0, 0))
+            for task in self._tasks
+            if task.token
+            for name, seen in zip(AGENT_FILES, self._activity_seen.get(task.task_id, (None, None)), strict=True)
+        ]
 
     def _read_events(self, tally: Tally) -> bool:
-        seen = _signature(self._events_path)
+        where = self._where
+        path = f"{where.folder}/{EVENTS}"
+        seen = _signature(path)
         if not self._read_before:
             # First the view, then the history: reading the log begins with the second look.
             self._read_before = True
@@ -201,15 +257,15 @@ class RunDetail:
             return False
         if seen is None or self._log.is_settled(seen):
             return False
-        news = self._log.read(self._where.root, self._where.relative, self._events_path, seen, self._run_id)
-        tally.add_happenings(news.happenings, news.dropped)
+        news = self._log.read(where.root, where.relative, path, seen, self._run_id)
+        tally.add_happenings(news.happenings, news.dropped, news.counted)
         if news.result is not ReadResult.OK:
             tally.reads[news.result] += 1
-            tally.complain(self._where.folder, EVENTS, f"{EVENTS} is {news.result}: {news.why}")
+            tally.complain(where.folder, EVENTS, f"{EVENTS} is {news.result}: {news.why}")
         return True
 
     def _read_letters(self, tally: Tally) -> None:
-        seen = _signature(f"{self._where.folder}/{LETTERS}")
+        seen = _signature(f"{self._where.folder}/{LETTERS}") if self._has_letters else None
         if seen is None or self._letters.is_settled(seen) or not tally.letters_room:
             return
         letters, bad, result = self._letters.read(self._where.root, self._where.relative, seen, self._run_id)
@@ -220,39 +276,9 @@ class RunDetail:
             tally.reads[ReadResult.INVALID] += bad
             tally.complain(self._where.folder, LETTERS, f"{LETTERS}: {bad} lines are no dead letters")
 
-    def _read_side_files(self) -> bool:
-        """Read the small files that name processes. What cannot be read leaves the former word in force."""
-        before = self._side
-        for name, watch in self._side_files.items():
-            got = watch.read(self._where.root, f"{self._where.relative}/{name}", self._where.options.file_max)
-            if got is None or got.result is not ReadResult.OK:
-                continue
-            document = parse(got.data)
-            if document.result is not ReadResult.OK:
-                watch.reject(document.result, document.why)
-                continue
-            if name == ASYNC_PID:
-                self._side = msgspec.structs.replace(self._side, async_pid=async_pid_of(document.value))
-            elif name == OWNERSHIP:
-                self._side = msgspec.structs.replace(self._side, owners=owners_of(document.value))
-            else:
-                self._take_heartbeat(document.value)
-        return self._side is not before
-
-    def _take_heartbeat(self, value: object) -> None:
-        record = heartbeat_of(value)
-        former = self._side.heartbeat
-        if record is not None and (former is None or former.pid != record.pid):
-            # The runner beats every 15 s; that it is the same process as before is no news.
-            self._side = msgspec.structs.replace(self._side, heartbeat=record)
-
 
 def _signature(path: str) -> Signature | None:
     try:
         return signature(path)
     except OSError:
         return None
-
-
-def _is_there(path: str) -> bool:
-    return _signature(path) is not None

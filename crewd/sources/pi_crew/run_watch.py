@@ -9,6 +9,7 @@ from crewd.sources.pi_crew.event_log import EventLog
 from crewd.sources.pi_crew.layout import CORRUPT_MANIFEST, EVENTS, LETTERS, MANIFEST, TASKS
 from crewd.sources.pi_crew.letters import Letters
 from crewd.sources.pi_crew.manifest import Manifest, read_manifest
+from crewd.sources.pi_crew.rota import Marks
 from crewd.sources.pi_crew.run_detail import RunDetail
 from crewd.sources.pi_crew.where import Where
 from crewd.sources.tally import Tally
@@ -18,7 +19,7 @@ TORN_LOOKS = 3  # so long a torn file is taken for a writer at work
 
 
 class RunWatch:
-    """One run. An unchanged look costs three system calls while it lives, and one once it has ended and is calm."""
+    """One run, looked at only when one of its marks moved, or when it has none."""
 
     __slots__ = (
         "_bad_looks",
@@ -27,25 +28,23 @@ class RunWatch:
         "_letters",
         "_log",
         "_manifest",
-        "_slot",
         "_tasks",
         "_was_live",
-        "manifest_path",
         "run",
         "run_id",
         "settled",
+        "slot",
         "where",
     )
 
     def __init__(self, run_id: str, where: Where, slot: int) -> None:
         self.run_id = run_id
         self.where = where
-        self.manifest_path = f"{where.folder}/{MANIFEST}"
         self.run: Run | None = None
         self.settled: Signature | None = None  # of the manifest of an ended, calm run; None = look at everything
-        self._slot = slot  # spreads over the looks what is done only now and then
-        self._manifest = FileWatch(self.manifest_path)
-        self._tasks = FileWatch(f"{where.folder}/{TASKS}")
+        self.slot = slot  # spreads over the looks what is done only now and then
+        self._manifest = FileWatch(where.folder, MANIFEST)
+        self._tasks = FileWatch(where.folder, TASKS)
         self._log = EventLog()
         self._letters = Letters()
         self._detail: RunDetail | None = None
@@ -61,18 +60,28 @@ class RunWatch:
         """Say of a settled run whether any of its files was written after all."""
         folder = self.where.folder
         return (
-            signature(self.manifest_path) == self._manifest.seen
+            signature(self._manifest.path) == self._manifest.seen
             and signature(self._tasks.path) == self._tasks.seen
             and self._log.is_settled(signature(f"{folder}/{EVENTS}"))
             and self._letters.is_settled(signature(f"{folder}/{LETTERS}"))
         )
 
+    def marks(self) -> Marks | None:
+        """Name the files that tell, by not moving, that a look would bring nothing. None: it has to be looked at.
+
+        Of an ended, calm run it is the manifest alone; of a live one its tasks, its log and its workers' files too.
+        """
+        name = f"{self.run_id}/{MANIFEST}".encode()
+        if self.settled is not None:
+            return Marks(((name, *self.settled),))
+        seen = self._manifest.settled
+        if seen is None or self._detail is None or self._bad_looks or not self.is_live:
+            return None
+        return Marks(((name, *seen), *self._detail.marks()), self._detail.side_marks())
+
     def look(self, tally: Tally, now: Reading, turn: int) -> bool:
         """Look at every file that may have changed. False: the folder is gone."""
         detail = self._detail
-        if detail is not None and self._calm == 0 and detail.is_quiet(turn + self._slot) and self._manifest.is_same():
-            tally.unchanged += 1
-            return True
         if detail is None:
             detail = self._detail = RunDetail(
                 self.run_id, self.where, self._tasks, self._log, self._letters, self.run
@@ -85,7 +94,7 @@ class RunWatch:
             return False
         moved = False
         if self._manifest.fault is None:
-            moved = detail.look(manifest, tally, now, turn + self._slot)
+            moved = detail.look(manifest, tally, now, turn + self.slot)
             if moved:
                 self._take(detail.compose(), tally)
         fault = self._manifest.fault or detail.fault

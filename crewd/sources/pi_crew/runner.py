@@ -1,5 +1,7 @@
 """Which process runs a run, and which works on a task: claims made of three files and two fields."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from crewd.model.process import ProcessClaim
@@ -8,7 +10,7 @@ from crewd.sources.fields import Fields, fields, moment, moment_of_milliseconds,
 CHECKPOINT_OF_FINISHED_WORK = "artifact-written"
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record that names a pid. `at` is when it was written, as far as it says."""
 
     pid: int
@@ -21,6 +23,20 @@ class Side(msgspec.Struct, frozen=True):
     async_pid: Record | None = None
     heartbeat: Record | None = None
     owners: dict[str, Record] = {}  # task id -> last spawned worker
+
+
+NO_SIDE = Side()
+
+
+class NamedProcesses(NamedTuple):
+    """What a task's own record says about who works on it. Times are as written."""
+
+    phase: str | None  # of the checkpoint
+    child_pid: int | None  # in the checkpoint
+    checkpoint_at: float | None
+    beat_pid: int | None
+    beat_at: float | None
+    started_at: float | None
 
 
 def async_pid_of(value: object) -> Record | None:
@@ -47,17 +63,20 @@ def owners_of(value: object) -> dict[str, Record]:
     return owners
 
 
-def runner_claim(manifest: Fields, side: Side, run_id: str, local: bool) -> ProcessClaim | None:
+def spawned_of(manifest: Fields) -> Record | None:
+    """Read what the manifest says of a runner in the background."""
+    spawned = fields(manifest.get("async"))
+    pid = pid_of(spawned, "pid")
+    return Record(pid, moment(spawned, "spawnedAt")) if pid else None
+
+
+def runner_claim(spawned: Record | None, side: Side, run_id: str, local: bool) -> ProcessClaim | None:
     """Name the process that runs the run: the newest record wins.
 
     A runner that was started anew writes `async.pid` and leaves the manifest's pid as it was. A runner in the
     background carries `--run-id`; one in the foreground is the pi session itself, whose arguments say nothing.
     """
-    spawned = fields(manifest.get("async"))
-    pid = pid_of(spawned, "pid")
-    background = [side.async_pid] if side.async_pid else []
-    if pid:
-        background.append(Record(pid, moment(spawned, "spawnedAt")))
+    background = [record for record in (side.async_pid, spawned) if record is not None]
     best = max(background, key=_written) if background else None
     beat = side.heartbeat
     if beat and (best is None or (beat.pid != best.pid and _written(beat) > _written(best))):
@@ -68,21 +87,18 @@ def runner_claim(manifest: Fields, side: Side, run_id: str, local: bool) -> Proc
 
 
 def worker_claim(
-    task: Fields, side: Side, task_id: str, run_id: str, runner: ProcessClaim | None, local: bool
+    named: NamedProcesses, side: Side, task_id: str, run_id: str, runner: ProcessClaim | None, local: bool
 ) -> ProcessClaim | None:
     """Name the process that works on a task: the worker where a pid of this attempt is written, else the runner."""
-    checkpoint = fields(task.get("checkpoint"))
-    if checkpoint.get("phase") == CHECKPOINT_OF_FINISHED_WORK and runner is not None:
+    if named.phase == CHECKPOINT_OF_FINISHED_WORK and runner is not None:
         # The worker has done its part and may leave; what is left is the runner's.
         return runner
-    started = moment(task, "startedAt")
     owner = side.owners.get(task_id)
-    record = _of_this_attempt(pid_of(checkpoint, "childPid"), moment(checkpoint, "updatedAt"), started)
+    record = _of_this_attempt(named.child_pid, named.checkpoint_at, named.started_at)
     if record is None and owner is not None:
-        record = _of_this_attempt(owner.pid, owner.at, started)
+        record = _of_this_attempt(owner.pid, owner.at, named.started_at)
     if record is None:
-        beat = fields(task.get("heartbeat"))
-        record = _of_this_attempt(pid_of(beat, "pid"), moment(beat, "lastSeenAt"), started)
+        record = _of_this_attempt(named.beat_pid, named.beat_at, named.started_at)
         return ProcessClaim(record.pid, record.at, local=local) if record else runner
     # Workers carry the run's id in their environment since 0.9.47; the ownership map came later (0.10.1), so that
     # whoever writes it spawns marked workers. Of older ones only the time of their start is known.
