@@ -18,11 +18,11 @@ from crewd.config.load import Loaded, changes
 from crewd.detection.explain import explain
 from crewd.engine.lookout import Lookout
 from crewd.engine.patrol import Patrol
-from crewd.engine.witness import Witness
+from crewd.engine.witness import PIDFDS_MAX, Witness
 from crewd.errors import CrewdError, SettingsError
 from crewd.host.clock import Clock, SystemClock
 from crewd.host.files import free_bytes, write_atomically
-from crewd.host.machine import host_name, own_pid
+from crewd.host.machine import host_name, own_pid, raise_descriptor_limit
 from crewd.host.pressure import pressure
 from crewd.host.processes import ProcProcesses
 from crewd.host.systemd import Notifier
@@ -186,7 +186,9 @@ async def _wire(
     history = Reader.open(state)
     stack.callback(history.close)
     wake = asyncio.Event()
-    witness = Witness(ProcProcesses(clock), host_name(), wake.set)
+    # A quarter of the descriptors, at most, watches exits; the rounds notice them too.
+    handles_max = min(PIDFDS_MAX, raise_descriptor_limit() // 4)
+    witness = Witness(ProcProcesses(clock), host_name(), wake.set, handles_max)
     stack.callback(witness.close)
     lookout = Lookout(assembly.discoverer(settings, state), settings.patrol.look_timeout, free_bytes)
     stack.callback(lookout.close)

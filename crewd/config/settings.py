@@ -1,5 +1,6 @@
 """Every setting of crewd, in groups: name, kind, bounds, default and one line of explanation."""
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,13 @@ def _check_order(which: str, warn: float, stale: float, dead: float, hung: float
                 "remedy": "warn_after < stale_after < dead_after <= hung_after",
             },
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Group(BaseModel):
@@ -185,10 +193,24 @@ class Http(Group):
     port: int = Field(
         default=9464, ge=0, le=65535, description="Port to listen on; 0 = any free one, told in daemon.json."
     )
+    behind_proxy: bool = Field(
+        default=False,
+        description="Allow an address that others reach: something in front of it does TLS and logins.",
+    )
     allowed_hosts: Texts = Field(
         default=(),
         description="Host headers answered besides localhost and the address itself, such as crewd.example:9464.",
     )
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        if not (self.behind_proxy or _is_loopback(self.host)):
+            raise PydanticCustomError(
+                "open_to_others",
+                "host {host} can be reached by other machines, and crewd asks nobody who they are",
+                {"host": self.host, "remedy": "listen on 127.0.0.1, or set http.behind_proxy = true behind one"},
+            )
+        return self
 
 
 class Log(Group):
@@ -276,6 +298,7 @@ NEEDS_RESTART = frozenset(
         "metrics.per_worker",
         "metrics.per_worker_max",
         "http.enabled",
+        "http.behind_proxy",
         "http.host",
         "http.port",
         "http.allowed_hosts",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from crewd.host.machine import can_open
 from crewd.model.look import Look
 from crewd.model.moment import Reading
 from crewd.sources.source import Source
@@ -61,6 +62,10 @@ class Lookout:
         return len(self._pending)
 
     def _look_at(self, source: Source, now: Reading) -> tuple[Look, int]:
+        if not can_open():
+            # What we cannot open says nothing of whoever wrote it: this round nothing is known of this root.
+            words = "no descriptor is left to read with; raise the limit (ulimit -n, LimitNOFILE=)"
+            return Look(complete=False, complaints=(f"{source.folder}: {words}",)), FULL
         look = source.look(now)
         try:
             return look, self.free_bytes(source.folder)

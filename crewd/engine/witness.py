@@ -21,6 +21,7 @@ class Witness:
     processes: Processes
     host: str
     woken: Callable[[], None]
+    handles_max: int = PIDFDS_MAX
     handles_refused: int = 0
     _pidfds: dict[Identity, int] = field(default_factory=dict)
 
@@ -67,7 +68,7 @@ class Witness:
         self.forget_all_but(set())
 
     def _follow(self, identity: Identity) -> None:
-        if len(self._pidfds) >= PIDFDS_MAX:
+        if len(self._pidfds) >= self.handles_max:
             return
         try:
             descriptor = self.processes.pidfd(identity)

@@ -41,6 +41,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), MASK),
     (re.compile(r"\bxox[a-z]-[A-Za-z0-9-]{10,512}|\bAIza[A-Za-z0-9_-]{30,64}|\bnpm_[A-Za-z0-9]{30,64}"), MASK),
+    (re.compile(r"\bhf_[A-Za-z0-9]{20,64}|\bSG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,128}"), MASK),
     (re.compile(r"(?i)\b(bearer|basic)[ \t]{1,4}[A-Za-z0-9._~+/=-]{8,8192}"), r"\1 " + MASK),
     (re.compile(r"(://)[^/\s:@\"']{0,256}:[^/\s@\"']{1,256}@"), r"\1" + MASK + "@"),
     (
@@ -49,6 +50,28 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
             r"(?i)((?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|authorization)"
             r"\\{0,3}[\"'][ \t]{0,3}[=:][ \t]{0,3}\\{0,3}[\"'])(?!\*\*\*)[^\"'\\]{1,4096}"
         ),
+        r"\1" + MASK,
+    ),
+    (
+        # A value in quotes, spaces and all, up to the closing quote.
+        re.compile(
+            r"(?i)((?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|authorization)"
+            r"[ \t]{0,3}[=:][ \t]{0,3}\\{0,3}([\"']))(?!\*\*\*)(?:(?!\2)[^\\\n]){1,4096}"
+        ),
+        r"\1" + MASK,
+    ),
+    # As a variable of an environment.
+    (
+        re.compile(r"\b([A-Z][A-Z0-9_]{0,64}(?:TOKEN|SECRET|KEY|PASSWORD|PASSWD)=)(?!\*\*\*)[^\s\"']{1,4096}"),
+        r"\1" + MASK,
+    ),
+    # As an argument of a command, and what is named a password however short it is.
+    (
+        re.compile(r"(?i)(--?(?:password|passwd|passphrase|token|api-?key|secret)[ =])(?!\*\*\*)[^\s\"']{1,4096}"),
+        r"\1" + MASK,
+    ),
+    (
+        re.compile(r"(?i)\b((?:password|passwd|passphrase)[=:][ \t]{0,3})(?!\*\*\*)[^\s\"',;&<>{}\[\]]{1,4096}"),
         r"\1" + MASK,
     ),
     (
@@ -61,7 +84,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 # Without one of these no pattern can match: most texts cost one search.
 HINT = re.compile(
-    r"(?i)-----BEGIN|eyJ|[spr]k[-_]|gh[pousr]_|github_pat_|glpat-|AKIA|ASIA|xox|AIza|npm_|bearer|basic|://"
+    r"(?i)-----BEGIN|eyJ|[spr]k[-_]|gh[pousr]_|github_pat_|glpat-|AKIA|ASIA|xox|AIza|npm_|hf_|SG\.|bearer|basic|://"
     r"|passw|passphrase|secret|token|key|authorization"
 )
 

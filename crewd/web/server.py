@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from crewd.host.listening import ListeningSocket, address, listen
+from crewd.web.connections import bounded
 from crewd.web.guard import App
 
 TICK_SECONDS = 1.0
@@ -21,13 +22,14 @@ class HttpOptions:
     port: int = 9464
     connections_max: int = 64  # one more is answered 503
     keep_alive: float = 5.0
+    request_seconds: float = 5.0  # for a request to arrive whole
     stop_seconds: float = 3.0  # for answers under way at the end
     header_bytes_max: int = 16 * 1024
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"http.port is {self.port}: give 0 to 65535")
-        for name in ("connections_max", "keep_alive", "stop_seconds", "header_bytes_max"):
+        for name in ("connections_max", "keep_alive", "request_seconds", "stop_seconds", "header_bytes_max"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"http.{name} is {getattr(self, name)}: give more than 0")
 
@@ -39,7 +41,8 @@ class Server:
         self._options = options = options or HttpOptions()
         config = uvicorn.Config(
             app,
-            http="h11",
+            # Up to twice as many are taken, so that whoever is one too many is told so instead of being cut off.
+            http=bounded(2 * options.connections_max, options.request_seconds),
             ws="none",
             lifespan="off",
             log_config=None,

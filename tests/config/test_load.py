@@ -253,3 +253,15 @@ def test_every_key_that_needs_a_restart_is_a_setting() -> None:
 def test_the_environment_alone_never_changes_settings_that_are_made_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREWD_HTTP__PORT", "1")
     assert Settings().http.port == 9464
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "crewd.example"])
+def test_an_address_that_others_reach_needs_a_word_about_the_proxy_in_front(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"behind_proxy"):
+        load(None, {}, {"http.host": host})
+    assert load(None, {}, {"http.host": host, "http.behind_proxy": True}).settings.http.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_needs_no_word(host: str) -> None:
+    assert load(None, {}, {"http.host": host}).settings.http.host == host

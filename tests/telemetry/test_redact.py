@@ -109,3 +109,21 @@ def test_a_second_time_changes_nothing(text: str) -> None:
     redactor = Redactor(["configured"])
     once = redactor.text(text)
     assert redactor.text(once) == once
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('PASSWORD="hun ter2xx" next', 'PASSWORD="***" next'),
+        ("password='a b'", "password='***'"),
+        ("curl --password abc -v", "curl --password *** -v"),
+        ("API_TOKEN=abc", "API_TOKEN=***"),
+        ("hf_abcdefghijklmnopqrstuvwxyz", "***"),
+        ("SG.abcdefghijklmnopqrst.abcdefghijklmnopqrstuv", "***"),
+        ("input tokens=123456789", "input tokens=123456789"),
+        ("12 tokens: 5 of them used", "12 tokens: 5 of them used"),
+    ],
+)
+def test_quoted_short_and_named_secrets_are_masked_and_counts_are_not(text: str, left: str) -> None:
+    assert Redactor().text(text) == left
+    assert Redactor().text(left) == left

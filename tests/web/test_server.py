@@ -181,3 +181,42 @@ def test_beyond_its_limit_connections_are_told_to_come_back() -> None:
 def test_options_out_of_bounds_are_refused_by_name(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=rf"http\.{field} is {value}"):
         HttpOptions(**{field: value})  # type: ignore[arg-type]
+
+
+def test_whoever_sends_nothing_or_half_a_request_is_closed_in_time() -> None:
+    async def run() -> None:
+        server = Server(build_app(State()), HttpOptions(port=0, request_seconds=0.2))
+        place = await server.start()
+        try:
+            halves = (
+                b"",
+                b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+                get().replace(b"Connection: close\r\n", b"") + b"GET",
+            )
+            for half in halves:
+                answer = await say(place, half)
+                assert answer == b"" or answer.startswith(b"HTTP/1.1 200")
+        finally:
+            await server.stop()
+
+    asyncio.run(run())
+
+
+def test_idle_connections_without_number_lock_nobody_out() -> None:
+    async def run() -> None:
+        server = Server(build_app(State()), HttpOptions(port=0, connections_max=4, request_seconds=0.3))
+        place = await server.start()
+        idle = []
+        try:
+            for _ in range(40):
+                idle.append(await asyncio.open_connection(*place))
+            ended = [asyncio.create_task(reader.read()) for reader, _ in idle]
+            done, _ = await asyncio.wait(ended, timeout=PATIENCE)
+            assert len(done) == 40
+            assert b" 200 " in (await say(place, get())).splitlines()[0]
+        finally:
+            for _, writer in idle:
+                writer.close()
+            await server.stop()
+
+    asyncio.run(run())

@@ -101,7 +101,7 @@ class RunDetail:
 
     def side_marks(self) -> tuple[Mark, ...]:
         """Name what is looked at now and then: the small files, and the folder, in which others may appear."""
-        marks: list[Mark] = []
+        marks: list[Mark] = [(self._run_id.encode(), *(self._folder_seen or UNKNOWABLE))]
         marks += [self._mark(name, seen or UNKNOWABLE) for name, seen in self._side_files.settled()]
         if self._has_letters:
             marks.append(self._mark(LETTERS, self._letters.settled or UNKNOWABLE))

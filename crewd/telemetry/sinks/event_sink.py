@@ -54,6 +54,7 @@ class EventSink:
         self._redactor = redactor
         self._tally = tally
         self._position: int | None = None  # None: to be found
+        self._known_position = 0  # the latest that was found
 
     def pump(self) -> bool:
         """Write one batch of what is not yet written; True: there may be more.
@@ -65,12 +66,19 @@ class EventSink:
             events = self._read(position)
             for wall, batch in _by_day(events):
                 self._write(batch, wall)
-        except BaseException:
+        except BaseException as error:
+            if not isinstance(error, SourceFailed):
+                self._note_lag()  # how far behind it is matters most while it cannot write
             self._position = None
             self.file.close()
             raise
-        self._tally.lag(max(0, self._last_seq() - (self._position or 0)))
+        self._note_lag()
         return len(events) == self._options.batch
+
+    def _note_lag(self) -> None:
+        if self._position is not None:
+            self._known_position = self._position
+        self._tally.lag(max(0, self._last_seq() - self._known_position))
 
     def _write(self, events: list[Event], wall: float) -> None:
         now = self._clock.read().wall

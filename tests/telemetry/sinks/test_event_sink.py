@@ -210,6 +210,7 @@ def test_a_full_disk_loses_nothing_and_is_named(world: World, monkeypatch: pytes
     with pytest.raises(OSError, match="No space") as failure:
         world.sink.pump()
     assert reason_of(failure.value) == "no_space"
+    assert world.tally.figures.lag > 0  # told while it cannot write, not only afterwards
     full = False
     world.drain()
     assert seqs(world.file()) == list(range(1, 26))
