@@ -7,6 +7,8 @@ from crewd.detection.wedge import REMEDIES
 from crewd.model.moment import rfc3339
 from crewd.model.snapshot import RunView, Snapshot, WorkerView
 
+NAMES_SHOWN = 5
+
 
 class Signal(msgspec.Struct, frozen=True):
     """One thing that crewd looked at."""
@@ -63,6 +65,11 @@ def explain(view: RunView, worker: WorkerView, snapshot: Snapshot) -> Explanatio
     )
 
 
+def _some(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN]) or "none"
+    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
+
+
 def _in_words(row: Row) -> str:
     return f"process {row.process}, silence {row.silence}: {row.verdict}"
 
@@ -80,7 +87,7 @@ def _signals(view: RunView, worker: WorkerView, snapshot: Snapshot, silence: flo
         signals += [
             Signal("cpu", f"{activity.cpu_ticks_per_second:.2f} ticks/s"),
             Signal("input and output", "may not be read" if io is None else f"{io:.0f} bytes/s"),
-            Signal("processes below it", ", ".join(activity.tools) or "none"),
+            Signal("processes below it", _some(activity.tools)),
             Signal("connections", "may not be read" if activity.sockets is None else str(activity.sockets)),
             Signal("waits in", activity.wait_channel or "user space"),
         ]

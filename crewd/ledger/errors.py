@@ -18,6 +18,12 @@ class LedgerFailed(LedgerError):
     """
 
 
+class LedgerForbidden(LedgerFailed):
+    """The state folder is not this user's to write. Nothing was touched."""
+
+    exit_code: ClassVar[int] = Refused.exit_code
+
+
 class BatchRefused(LedgerError):
     """The batch holds a value that cannot be written; it was left out whole, and no other batch suffered."""
 

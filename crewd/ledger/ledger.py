@@ -1,6 +1,7 @@
 """The ledger as the daemon holds it: recall once, then commit, each answer only after it is durable."""
 
 import asyncio
+import errno
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -12,7 +13,7 @@ from crewd.host.clock import Clock
 from crewd.host.files import AlreadyLocked, FolderLock
 from crewd.ledger import pruning, rows
 from crewd.ledger.batch import Batch, LedgerStats, Memory
-from crewd.ledger.errors import LedgerFailed, LedgerLocked
+from crewd.ledger.errors import LedgerFailed, LedgerForbidden, LedgerLocked
 from crewd.ledger.opening import NAME, make_folder, read_meta
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.reader import Reader
@@ -114,9 +115,8 @@ def _lock(folder: Path) -> FolderLock:
     except AlreadyLocked as error:
         raise LedgerLocked(folder, error.pid) from error
     except OSError as error:
-        raise LedgerFailed(
-            f"{folder}: cannot be locked: {error.strerror}; it must be this user's to write"
-        ) from error
+        kind = LedgerForbidden if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else LedgerFailed
+        raise kind(f"{folder}: cannot be locked: {error.strerror}; it must be this user's to write") from error
 
 
 def _probe(connection: apsw.Connection) -> None:

@@ -1,6 +1,7 @@
 """Opening the file: making it once, looking for damage, bringing its schema up to date."""
 
 import contextlib
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import apsw
 
 from crewd.host.files import write_atomically
 from crewd.ledger import log, rows, schema
-from crewd.ledger.errors import LedgerDamaged, LedgerFailed, LedgerTooNew
+from crewd.ledger.errors import LedgerDamaged, LedgerFailed, LedgerForbidden, LedgerTooNew
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.schema import Migration
 
@@ -27,7 +28,8 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise LedgerFailed(f"{folder}: cannot be made: {error.strerror}; name another state folder") from error
+        kind = LedgerForbidden if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else LedgerFailed
+        raise kind(f"{folder}: cannot be made: {error.strerror}; name another state folder") from error
 
 
 def prepare_file(path: Path, options: LedgerOptions, migrations: Sequence[Migration] = schema.MIGRATIONS) -> None:

@@ -302,3 +302,12 @@ def test_no_bytes_in_any_file_raise_or_reach_the_neighbour(writes: list[tuple[st
             look = pair.look()
             assert not any("defect" in complaint for complaint in look.complaints)
         pair.source.close()
+
+
+def test_a_named_root_without_a_crew_is_told_once_and_one_with_a_crew_is_not(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "project" / ".crew").mkdir(parents=True)
+    empty, crewed = PiCrewSource(str(tmp_path / "nothing")), PiCrewSource(str(tmp_path / "project"))
+    assert any("no .crew" in complaint for complaint in empty.look(reading()).complaints)
+    assert empty.look(reading()).complaints == ()
+    assert crewed.look(reading()).complaints == ()

@@ -27,6 +27,16 @@ class Place:
         self._seen: Signature | None = None
         self._again = False
 
+    def exists(self) -> bool:
+        """Whether there is a crew root here, though it may hold no run yet. What may not be looked at may be one."""
+        try:
+            if signature(self.path) is not None:
+                return True
+            # A root that is itself a crew root is told by its runs alone: any folder could be one some day.
+            return self.relative != RUNS and signature(self.path.removesuffix("/" + RUNS)) is not None
+        except OSError:
+            return True
+
     def list_if_changed(self, wall: float, anyway: bool) -> list[Entry] | None:
         """List the folders of runs if one may have come or gone; None where none has. Raises OSError."""
         seen = signature(self.path)

@@ -55,6 +55,9 @@ class PiCrewSource:
         self._was_there = True
         tally.settle(self.folder, "root")
         self._follow_indexes(tally)
+        if self._turn == 1 and not self._options.may_be_missing and not any(place.exists() for place in self._places):
+            words = "no .crew and no .pi/teams is here yet; name a project folder, or wait for its first run"
+            tally.complain(self.folder, "empty", words)
         known = [
             place for place in (*self._places, *self._followed.values()) if self._list(place, tally, now, thorough)
         ]
