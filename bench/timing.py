@@ -11,11 +11,16 @@ from crewd.model.moment import Reading
 def interleaved(
     repeats: int, clock: Callable[[], float] = time.perf_counter, **works: Callable[[], object]
 ) -> dict[str, float]:
-    """Run each work `repeats` times, in turn; return the median seconds of each by its name."""
+    """Run each work `repeats` times, in turn; return the median seconds of each by its name.
+
+    Each turn begins with another work: whoever follows one that fills the processor's caches pays for it.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     gc.collect()
-    for _ in range(repeats):
-        for name, work in works.items():
+    order = list(works.items())
+    for turn in range(repeats):
+        first = turn % len(order)
+        for name, work in order[first:] + order[:first]:
             began = clock()
             work()
             seconds[name].append(clock() - began)
