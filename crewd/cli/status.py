@@ -110,6 +110,8 @@ def _lines(answer: Answer) -> Iterator[Line]:
     body = answer.body
     yield headline(body)
     yield from _doubts(body["health"])
+    for run_id, why in body.get("never_read", {}).items():
+        yield [("UNREAD ", "warn"), (f"{clean(run_id)}: nothing of it could ever be read ({why}); see the log", "")]
     hidden = body["runs_seen"] - len(body["runs"])
     for run in body["runs"]:
         yield []

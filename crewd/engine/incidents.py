@@ -78,6 +78,12 @@ def run_incidents(entry: Entry, wall: float, options: PatrolOptions) -> list[Inc
     return [Incident(run.run_id, "unreadable", "warning", summary, wall, run.crew, run.run_id)]
 
 
+def stranger_incident(run_id: str, root: str, why: str, wall: float) -> Incident:
+    """A run of which nothing could ever be read: nobody would miss it."""
+    summary = f"{run_id} under {root}: nothing of it could ever be read ({why}); the log names the file"
+    return Incident("crewd", f"unreadable:{run_id}", "warning", summary, wall, run_id=run_id)
+
+
 def incident_event(incident: Incident, at: float) -> Event:
     """Tell that an incident opened or was resolved."""
     resolved = incident.resolved_at is not None

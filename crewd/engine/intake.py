@@ -32,6 +32,7 @@ class Intake:
     letters: Letters
     redact: Callable[[str], str] = str  # takes secrets out of a text: what is taken in is what is told, for ever
     touched: set[str] = field(default_factory=set)  # run ids whose view must be made anew
+    strangers: dict[str, tuple[str, ReadResult, int]] = field(default_factory=dict)  # run id -> root, why, rounds
     vanished: set[str] = field(default_factory=set)  # that were told to be gone
     unread: dict[str, set[str]] = field(default_factory=dict)  # root -> runs without information
     unread_tasks: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # root -> (run, task)
@@ -127,9 +128,14 @@ class Intake:
                 entry.unread, entry.unread_rounds, entry.due_at = None, 0, -math.inf
                 self.touched.add(run_id)
         unread.clear()
+        met: dict[str, tuple[str, ReadResult, int]] = {}
         for run_id, result in look.unread.items():
             entry = self.book.entries.get(run_id)
-            if entry is None or entry.root != root:
+            if entry is None:
+                _, _, rounds = self.strangers.get(run_id, (root, result, 0))
+                met[run_id] = (root, result, rounds + pace.regular)
+                continue
+            if entry.root != root:
                 continue
             unread.add(run_id)
             entry.unread, entry.due_at = result, -math.inf
@@ -137,6 +143,8 @@ class Intake:
             self.touched.add(run_id)
             for worker in entry.workers.values():
                 self.book.stand_still(entry, worker, pace.gap.counted)
+        others = {name: known for name, known in self.strangers.items() if known[0] != root} if self.strangers else {}
+        self.strangers = others | met if met else others
 
     def _note_unread_tasks(self, root: str, look: Look, pace: Pace) -> None:
         """The same for tasks that have files of their own: what one writes costs only itself."""

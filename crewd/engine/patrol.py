@@ -14,7 +14,14 @@ from crewd.detection.options import Override, Patience, Thresholds
 from crewd.engine.book import Book, Entry, Worker
 from crewd.engine.braking import Braking
 from crewd.engine.figures import Figures
-from crewd.engine.incidents import Incidents, incident_event, run_incidents, subject_of, worker_incidents
+from crewd.engine.incidents import (
+    Incidents,
+    incident_event,
+    run_incidents,
+    stranger_incident,
+    subject_of,
+    worker_incidents,
+)
 from crewd.engine.intake import Intake
 from crewd.engine.judging import AT_ONCE, Court, due_from, is_due, judge_worker
 from crewd.engine.letters import Letters
@@ -34,6 +41,7 @@ from crewd.model.snapshot import Health, Snapshot
 from crewd.model.verdict import Incident, Outcome, Standing
 from crewd.telemetry.listener import Listener
 
+STRANGERS_TOLD = 100  # incidents at once for runs that could never be read
 REST_MIN = 0.05  # seconds: a daemon whose rounds take too long still lets others run
 
 
@@ -187,6 +195,11 @@ class Patrol:
         per_hour = self.options.dead_letters_per_hour
         self.letters.over_threshold(self.pace.running, per_hour, now, self.recorder.tidings)
         about_all = self.braking.incidents(now.wall) + self.letters.incidents(now.wall, per_hour)
+        about_all += [
+            stranger_incident(run_id, root, why.value, now.wall)
+            for run_id, (root, why, rounds) in list(self.intake.strangers.items())[:STRANGERS_TOLD]
+            if rounds >= self.options.unreadable_after
+        ]
         self._set_incidents("crewd", about_all, now)
 
     def _settle(self, now: Reading) -> None:
@@ -293,7 +306,9 @@ class Patrol:
             degraded={"ledger": self.recorder.failed} if self.recorder.failed else {},
             parts={"patrol": True, "ledger": not self.recorder.failed},
         )
-        snapshot = self.picture.take(self.book, touched, now.wall, health, self.letters.open, self.verdicts.counts())
+        snapshot = self.picture.take(
+            self.book, self.intake.strangers, touched, now.wall, health, self.letters.open, self.verdicts.counts()
+        )
         touched.clear()
         return snapshot
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from crewd.detection.options import Thresholds
 from crewd.engine.book import Book
+from crewd.model.look import ReadResult
 from crewd.model.snapshot import Health, RunView, Snapshot
 
 
@@ -19,6 +20,7 @@ class Picture:
     def take(
         self,
         book: Book,
+        strangers: Mapping[str, tuple[str, ReadResult, int]],
         touched: set[str],
         at: float,
         health: Health,
@@ -39,6 +41,7 @@ class Picture:
             taken_at=at,
             health=health,
             runs=self._views,
+            strangers={run_id: why for run_id, (_, why, _) in strangers.items()},
             observed=dict(book.observed),
             dead_letters=dict(letters),
             verdicts_open=dict(verdicts_open),

@@ -64,6 +64,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     dead_letters: Mapping[str, tuple[int, float | None]] = {}  # crew -> (open letters, oldest wall time)
     verdicts_open: Mapping[tuple[str, str], int] = {}  # (runtime, reason) -> open `dead` verdicts
     thresholds: Mapping[str, Mapping[str, float]] = {}  # runtime -> level -> seconds
+    strangers: Mapping[str, ReadResult] = {}  # runs of which nothing could ever be read: only their names are known
 
     def silence(self, view: RunView, worker: WorkerView) -> float:
         """Observed silence of a worker in seconds: never more than crewd itself has been awake and looking."""

@@ -12,6 +12,9 @@ from crewd.telemetry.readiness import is_ready
 TROUBLE = {Level.DEAD: 5, Level.STALE: 4, Level.UNREADABLE: 3, Level.WARN: 2, Level.WAITING: 1, Level.HEALTHY: 0}
 
 
+NEVER_READ_MAX = 100
+
+
 def status(snapshot: Snapshot) -> dict[str, Any]:
     """Tell how crewd is, and how many of everything it sees, per crew."""
     crews: dict[tuple[str, str], dict[str, Counter[str]]] = {}
@@ -23,6 +26,7 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "taken_at": time(snapshot.taken_at),
         "health": health(snapshot.health),
         "runs": len(snapshot.runs),
+        "never_read": {run_id: why.value for run_id, why in sorted(snapshot.strangers.items())[:NEVER_READ_MAX]},
         "crews": [
             {
                 "crew": crew,

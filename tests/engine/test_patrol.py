@@ -604,3 +604,18 @@ def test_the_words_of_a_standing_follow_what_is_seen() -> None:
         assert "nothing moves" in stage.worker().standing.because
 
     play(scene)
+
+
+def test_a_run_of_which_nothing_could_ever_be_read_is_named_and_an_incident_until_it_can_be() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task()))
+        stage.source.unread["r"] = ReadResult.INVALID
+        snapshot = await stage.rounds(5)
+        assert snapshot.strangers == {"r": ReadResult.INVALID} and snapshot.runs == {}
+        stage.source.unread.clear()
+        snapshot = await stage.rounds(2)
+        assert snapshot.strangers == {} and list(snapshot.runs) == ["r"]
+
+    stage = play(scene)
+    assert [event.data["cause"] for event in stage.told("incident.opened")] == ["unreadable:r"]
+    assert [event.data["cause"] for event in stage.told("incident.resolved")] == ["unreadable:r"]
