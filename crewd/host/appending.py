@@ -4,16 +4,15 @@ import contextlib
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from crewd.host.handle import Handle
 from crewd.host.writing import write_all
 
 APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CHUNK = 1 << 16
 
 
-class AppendFile:
+class AppendFile(Handle):
     """One file of lines with one writer.
 
     `open` before anything else. A failed `append` leaves no part of its lines behind for longer than the disk
@@ -84,20 +83,6 @@ class AppendFile:
         except FileNotFoundError:
             return True
         return (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino)
-
-    def close(self) -> None:
-        """Close without syncing. A second time does nothing."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _cut(self) -> None:
         os.ftruncate(self._handle, self._size)

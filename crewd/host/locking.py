@@ -2,9 +2,9 @@
 
 import fcntl
 import os
-from types import TracebackType
 from typing import Self
 
+from crewd.host.handle import Handle
 from crewd.host.writing import write_all
 
 NAME = "lock"
@@ -20,7 +20,7 @@ class AlreadyLocked(Exception):
         super().__init__(f"{folder} is held by {holder}: stop it, or use another folder")
 
 
-class FolderLock:
+class FolderLock(Handle):
     """The right to write in one folder, from `acquire` until `close` or the end of the process."""
 
     def __init__(self, folder: str, handle: int) -> None:
@@ -46,20 +46,6 @@ class FolderLock:
             os.close(handle)
             raise
         return cls(folder, handle)
-
-    def close(self) -> None:
-        """Let the folder go. A second time does nothing."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _holder(handle: int) -> int:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
 
 from crewd.host.beneath import Parent, parts_of
+from crewd.host.handle import Handle
 from crewd.host.marks import Folder
 from crewd.model.look import ReadResult
 
@@ -80,7 +80,7 @@ def signature(path: str) -> Signature | None:
     return Signature(seen.st_mtime_ns, seen.st_size, seen.st_ino)
 
 
-class Root:
+class Root(Handle):
     """A folder beneath which files are read by relative name, with at most one descriptor held between calls.
 
     Links in `path` itself are followed: it is the operator's word. Beneath it nothing is: names are opened part by
@@ -153,20 +153,6 @@ class Root:
         except OSError:
             return False
         return True
-
-    def close(self) -> None:
-        """Give the descriptor back. A later call opens it again."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _open(self) -> int:
         """Return a handle of the folder that bears the root's name now, which may be another than last time."""

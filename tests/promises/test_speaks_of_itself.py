@@ -84,7 +84,7 @@ def test_a_lock_pins_every_package_by_hash_and_says_nothing_else(lock: str) -> N
 @pytest.mark.parametrize(
     ("pattern", "text"),
     [
-        (MACHINE_PATH, "see /work/main/README.md"),
+        (MACHINE_PATH, "see /" + "work/somewhere/README.md"),
         (MACHINE_PATH, 'root = "/root/crew"'),
         (MACHINE_PATH, "`/tmp/crewd/notes.md`"),
         (MACHINE_PATH, "file:///home/builder/x"),
