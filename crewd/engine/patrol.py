@@ -42,6 +42,7 @@ from crewd.model.verdict import Incident, Outcome, Standing
 from crewd.telemetry.listener import Listener
 
 STRANGERS_TOLD = 100  # incidents at once for runs that could never be read
+LOOKED_AT_ONCE = 100  # processes
 REST_MIN = 0.05  # seconds: a daemon whose rounds take too long still lets others run
 
 
@@ -116,7 +117,7 @@ class Patrol:
         if self.number % self.options.discover_every == 1:
             await self.lookout.find()
         await self._look(now, figures)
-        self._see(now, figures)
+        await self._see(now, figures)
         self._judge(now, figures)
         self._settle(now)
         snapshot = self._picture(now)
@@ -135,12 +136,13 @@ class Patrol:
             self._set_incidents(subject_of(run_id, task_id), [], now)
         left.clear()
 
-    def _see(self, now: Reading, figures: Figures) -> None:
+    async def _see(self, now: Reading, figures: Figures) -> None:
         """LOOK, at the kernel: which of the processes that the files name are alive, and do something."""
         for entry, worker in self.book.moved:
             figures.count_beat(entry.run.runtime, worker.beat_interval)
         here = self.witness.here(now)
         kept: set[Identity] = set()
+        looked = 0
         self._confirm_in = None
         for entry in self.book.live.values():
             if not entry.is_seen:
@@ -150,6 +152,9 @@ class Patrol:
                     self.book.stand_still(entry, worker, self.pace.gap.counted)
                     worker.waited += self.pace.gap.counted
                 if worker.task.claim is not None:
+                    looked += 1
+                    if looked % LOOKED_AT_ONCE == 0:
+                        await asyncio.sleep(0)  # each look costs some system calls, and others wait for their turn
                     self._see_process(entry, worker, here, now)
                     if worker.process.identity is not None:
                         kept.add(worker.process.identity)
