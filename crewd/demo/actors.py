@@ -92,11 +92,6 @@ class Actors:
             )
         )
 
-    @property
-    def pids(self) -> list[int]:
-        """Of those that still live."""
-        return [actor.pid for actor in self._all if actor.alive]
-
     def close(self) -> None:
         """Let everyone go, all at once, and wait until they are gone."""
         for actor in self._all:

@@ -1,7 +1,7 @@
 """The book: what the patrol knows between two rounds. Runs, their workers, and one observed clock per root."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from crewd.model.look import ReadResult
@@ -161,11 +161,6 @@ class Book:
             entry.due_at = -math.inf
             for worker in entry.workers.values():
                 worker.due_silence = 0.0
-
-    def workers(self) -> Iterator[tuple[Entry, Worker]]:
-        for entry in self.live.values():
-            for worker in entry.workers.values():
-                yield entry, worker
 
     def remember(self, runs: Mapping[str, Run], levels: Mapping[tuple[str, str, int], Level]) -> None:
         """Take over what a former crewd wrote down."""

@@ -16,7 +16,6 @@ class Figures:
     beats: dict[str, int] = field(default_factory=dict)  # runtime -> workers that moved
     beat_intervals: list[tuple[str, float]] = field(default_factory=list)
     rejected: dict[tuple[str, str], int] = field(default_factory=dict)  # (runtime, reason)
-    detections: list[tuple[str, str, float]] = field(default_factory=list)  # (runtime, reason, latency)
     happenings: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
     unknown_fields: int = 0
@@ -44,7 +43,6 @@ class Figures:
             heartbeats=self.beats,
             heartbeat_intervals=tuple(self.beat_intervals),
             heartbeats_rejected=self.rejected,
-            detections=tuple(self.detections),
             own_stall=gap.stall,
             suspended=gap.slept,
             stepped=gap.stepped,

@@ -38,7 +38,7 @@ from crewd.ledger.batch import Memory, StandingRow
 from crewd.model.moment import Reading
 from crewd.model.process import Identity
 from crewd.model.snapshot import Health, Snapshot
-from crewd.model.verdict import Incident, Outcome, Standing
+from crewd.model.verdict import Incident, Standing
 from crewd.telemetry.listener import Listener
 
 STRANGERS_TOLD = 100  # incidents at once for runs that could never be read
@@ -159,6 +159,9 @@ class Patrol:
                     if worker.process.identity is not None:
                         kept.add(worker.process.identity)
         self.witness.forget_all_but(kept)
+        if self.witness.handles_refused:
+            figures.complaints.append("no descriptor is left to watch exits with; rounds notice them, a little later")
+            self.witness.handles_refused = 0
 
     def _see_process(self, entry: Entry, worker: Worker, here: Here, now: Reading) -> None:
         before = worker.process
@@ -229,11 +232,6 @@ class Patrol:
         self._changed.clear()
         for complaint in figures.complaints:
             self.complain(complaint)
-        figures.detections += [
-            (verdict.runtime, verdict.reason.value, verdict.latency)
-            for verdict in self.recorder.tidings.verdicts
-            if verdict.opened_at == now.wall and verdict.outcome is Outcome.OPEN
-        ]
         events = await self.recorder.commit(now.wall)
         report = figures.report(self.number, now, self.clock.read(), self.pace, self.lookout.stuck, self.overflows)
         self.overflows = 0

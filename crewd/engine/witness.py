@@ -22,7 +22,7 @@ class Witness:
     host: str
     woken: Callable[[], None]
     handles_max: int = PIDFDS_MAX
-    handles_refused: int = 0
+    handles_refused: int = 0  # since the last round
     _pidfds: dict[Identity, int] = field(default_factory=dict)
 
     def here(self, now: Reading) -> Here:
@@ -59,10 +59,6 @@ class Witness:
         """Let go of processes that no worker means any more."""
         for identity in self._pidfds.keys() - kept:
             self._unfollow(identity)
-
-    @property
-    def followed(self) -> int:
-        return len(self._pidfds)
 
     def close(self) -> None:
         self.forget_all_but(set())

@@ -18,7 +18,6 @@ class RoundReport(msgspec.Struct, frozen=True):
     heartbeats: Mapping[str, int] = {}  # runtime -> workers whose progress token changed
     heartbeat_intervals: tuple[tuple[str, float], ...] = ()  # (runtime, observed seconds between two signs of life)
     heartbeats_rejected: Mapping[tuple[str, str], int] = {}  # (runtime, future | regressed | malformed) -> count
-    detections: tuple[tuple[str, str, float], ...] = ()  # (runtime, reason, latency in seconds)
     own_stall: float = 0.0  # seconds beyond the planned gap
     suspended: bool = False
     stepped: bool = False

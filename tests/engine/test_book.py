@@ -111,7 +111,7 @@ def test_a_run_that_has_ended_has_no_workers_whatever_its_tasks_say(status: RunS
     entry = put(book, task("a"), status=status)
     assert entry.workers == {}
     assert book.left == [("run-1", "a")]
-    assert list(book.workers()) == []
+    assert workers_of(book) == []
     assert book.live == {}
 
 
@@ -124,7 +124,7 @@ def test_a_worker_whose_task_ends_leaves() -> None:
     book, _ = book_with(task("a"))
     put(book, task("a", TaskStatus.COMPLETED), task("b"))
     assert book.left == [("run-1", "a")]
-    assert [worker.key for _, worker in book.workers()] == ["b"]
+    assert [worker.key for _, worker in workers_of(book)] == ["b"]
 
 
 def test_the_next_attempt_is_another_worker() -> None:
@@ -273,7 +273,7 @@ def test_no_silence_exceeds_crewds_own_running_time(rounds: list[tuple[str, floa
         if what != "torn":
             lease = Lease(100.0) if what == "lease" else None
             put(book, task(token=(token,), attempt=attempt, lease=lease))
-        [(entry, worker)] = book.workers()
+        [(entry, worker)] = workers_of(book)
         if what in ("waits", "torn"):
             book.stand_still(entry, worker, pace.gap.counted)
         quiet = worker.silence(book.observed.get(ROOT, 0.0))
@@ -301,3 +301,8 @@ def test_a_silence_is_the_sum_of_the_gaps_counted_since_the_last_sign_of_life(ga
             put(book, task(token=(1,)))
             expected = 0.0
     assert silence(book, worker) == pytest.approx(expected, abs=1e-6)
+
+
+def workers_of(book: Book) -> list[tuple[Entry, Worker]]:
+    """Everybody at work, with the runs."""
+    return [(entry, worker) for entry in book.live.values() for worker in entry.workers.values()]
