@@ -1,5 +1,6 @@
 """Rounds over 1,000 and 10,000 runs of which one in a hundred changed, against the bare stat calls of their files."""
 
+import gc
 import time
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,7 @@ from bench.crews import crew_of, end, touch
 from bench.result import Result, main
 from bench.rounds import INTERVAL, Watched
 from bench.timing import interleaved, milliseconds
+from crewd.cli.settling import settle_process
 
 SIZES = (1_000, 10_000)
 TASKS, EVENTS = 3, 10  # nothing reads an unchanged log: its length does not matter
@@ -38,6 +40,7 @@ def _compare(project: Path, folders: list[Path], ended: int, what: str) -> list[
     watched = Watched(str(project))
     for _ in range(WARM_UP):
         watched.round()
+    settle_process()  # as `crewd serve` does once it is ready
     live = folders[ended:]
     changing = [live[(number * 97) % len(live)] for number in range(max(1, len(folders) // 100))]
     found = interleaved(
@@ -50,6 +53,7 @@ def _compare(project: Path, folders: list[Path], ended: int, what: str) -> list[
         look=watched.look,
     )
     watched.close()
+    gc.unfreeze()
     cpu, stat = found["round"], found["stat"]
     against = f"{len(paths):,} bare stat calls: {milliseconds(stat)} CPU"
     core = cpu / INTERVAL

@@ -83,7 +83,6 @@ class Entry:
     unread_rounds: int = 0
     # On the root's observed clock: before it, no verdict on any of its workers can differ. Anything new lowers it.
     due_at: float = -math.inf
-    is_seen: bool = False  # some worker has a process to look at, or waits
 
     def view(self) -> RunView:
         return RunView(
@@ -101,6 +100,7 @@ class Book:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     live: dict[str, Entry] = field(default_factory=dict)  # those with workers
+    seen: dict[str, Entry] = field(default_factory=dict)  # those of which some worker has a process, or waits
     moved: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose token changed this round
     observed: dict[str, float] = field(default_factory=dict)  # root -> its observed clock
     recalled: dict[str, Run] = field(default_factory=dict)  # from the ledger, not yet met again
@@ -131,6 +131,7 @@ class Book:
 
     def drop(self, run_id: str) -> Entry | None:
         """Forget a run that is gone; what was told of it is kept for the case that it comes back."""
+        self.seen.pop(run_id, None)
         if entry := self.live.pop(run_id, None):
             self.left += [(run_id, task_id) for task_id in entry.workers]
             for task_id, worker in entry.workers.items():
@@ -177,7 +178,8 @@ class Book:
 
     def _update_workers(self, entry: Entry, wall: float) -> None:
         observed = self.observed.get(entry.root, 0.0)
-        entry.due_at, entry.is_seen = -math.inf, entry.run.waiting is not None
+        entry.due_at = -math.inf
+        is_seen = entry.run.waiting is not None
         at_work = () if entry.run.status in RUN_ENDED else entry.run.tasks
         former, entry.workers = entry.workers, {}
         for task in at_work:
@@ -192,13 +194,18 @@ class Book:
             elif _hear(worker, task, observed, wall):
                 self.moved.append((entry, worker))
             _note_wait(worker, entry.run, wall)
-            entry.is_seen |= task.claim is not None or task.waiting is not None
+            is_seen |= task.claim is not None or task.waiting is not None
             entry.workers[task.task_id] = worker
         self.left += [(entry.run.run_id, task_id) for task_id in former.keys() - entry.workers.keys()]
         if entry.workers:
             self.live[entry.run.run_id] = entry
+            if is_seen:
+                self.seen[entry.run.run_id] = entry
+            else:
+                self.seen.pop(entry.run.run_id, None)
         else:
             self.live.pop(entry.run.run_id, None)
+            self.seen.pop(entry.run.run_id, None)
 
 
 def _hear(worker: Worker, task: Task, observed: float, wall: float) -> bool:

@@ -144,9 +144,7 @@ class Patrol:
         kept: set[Identity] = set()
         looked = 0
         self._confirm_in = None
-        for entry in self.book.live.values():
-            if not entry.is_seen:
-                continue
+        for entry in self.book.seen.values():
             for worker in entry.workers.values():
                 if worker.task.waiting is not None or entry.run.waiting is not None:
                     self.book.stand_still(entry, worker, self.pace.gap.counted)
@@ -180,10 +178,10 @@ class Patrol:
     def _judge(self, now: Reading, figures: Figures) -> None:
         """JUDGE everyone whose verdict could differ; DECIDE: observed workers are reported, never touched."""
         court = self._court(now)
-        live = 0
+        live, clocks = 0, self.book.observed
         for entry in self.book.live.values():
             live += len(entry.workers)
-            observed = self.book.observed.get(entry.root, 0.0)
+            observed = clocks.get(entry.root, 0.0)
             if observed < entry.due_at:
                 continue
             for worker in entry.workers.values():
