@@ -203,7 +203,7 @@ def _settings(environ: Mapping[str, str], config_file: Path | None = None) -> "S
 
 def _url(settings: "Settings") -> str:
     http = settings.http
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104 - nothing is bound: asked
     return f"http://{f'[{host}]' if ':' in host else host}:{http.port}" if http.enabled and http.port else ""
 
 

@@ -11,7 +11,7 @@ from crewd.model.snapshot import RunView, WorkerView
 from crewd.model.verdict import Level, Reason, Standing, Verdict, Wedge
 
 FIRST_VERDICT = Verdict(Level.HEALTHY, Reason.BEATING, "beating", 6, until_silence=0.0)
-RECALLED_MAX = 20_000  # runs that are not there any more, or not yet met again
+GONE_MAX = 20_000  # runs remembered after they vanished
 FIRST_STANDING = Standing()
 AT_WORK = (TaskStatus.RUNNING, TaskStatus.WAITING)
 
@@ -94,6 +94,14 @@ class Entry:
         )
 
 
+@dataclass(slots=True, frozen=True)
+class Gone:
+    """A run that vanished, and the levels that were told of its workers: should it come back, nothing is repeated."""
+
+    run: Run
+    levels: Mapping[tuple[str, str, int], Level]
+
+
 @dataclass(slots=True, eq=False)
 class Book:
     """Everything between two rounds."""
@@ -103,6 +111,7 @@ class Book:
     seen: dict[str, Entry] = field(default_factory=dict)  # those of which some worker has a process, or waits
     moved: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose token changed this round
     observed: dict[str, float] = field(default_factory=dict)  # root -> its observed clock
+    gone: dict[str, Gone] = field(default_factory=dict)  # vanished from disk, oldest first
     recalled: dict[str, Run] = field(default_factory=dict)  # from the ledger, not yet met again
     recalled_levels: dict[tuple[str, str, int], Level] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)  # roots whose look came back complete this round
@@ -115,7 +124,10 @@ class Book:
 
     def known(self, run_id: str) -> Run | None:
         entry = self.entries.get(run_id)
-        return entry.run if entry is not None else self.recalled.get(run_id)
+        if entry is not None:
+            return entry.run
+        gone = self.gone.get(run_id)
+        return gone.run if gone is not None else self.recalled.get(run_id)
 
     def put(self, root: str, run: Run, wall: float) -> Entry | None:
         """Take in what was read of a run. None: another root already owns a run of this id."""
@@ -123,6 +135,8 @@ class Book:
         if entry is None:
             entry = self.entries[run.run_id] = Entry(run, root)
             self.recalled.pop(run.run_id, None)
+            if gone := self.gone.pop(run.run_id, None):
+                self.recalled_levels.update(gone.levels)
         elif entry.root != root:
             return None
         entry.run = run
@@ -132,15 +146,15 @@ class Book:
     def drop(self, run_id: str) -> Entry | None:
         """Forget a run that is gone; what was told of it is kept for the case that it comes back."""
         self.seen.pop(run_id, None)
-        if entry := self.live.pop(run_id, None):
-            self.left += [(run_id, task_id) for task_id in entry.workers]
-            for task_id, worker in entry.workers.items():
-                self.recalled_levels[run_id, task_id, worker.task.attempt] = worker.told
+        self.live.pop(run_id, None)
         entry = self.entries.pop(run_id, None)
-        if entry is not None:
-            self.recalled[run_id] = entry.run
-            while len(self.recalled) > RECALLED_MAX:
-                del self.recalled[next(iter(self.recalled))]
+        if entry is None:
+            return None
+        self.left += [(run_id, task_id) for task_id in entry.workers]
+        levels = {(run_id, task_id, each.task.attempt): each.told for task_id, each in entry.workers.items()}
+        self.gone[run_id] = Gone(entry.run, levels)
+        while len(self.gone) > GONE_MAX:
+            del self.gone[next(iter(self.gone))]
         return entry
 
     def stand_still(self, entry: Entry, worker: Worker, seconds: float) -> None:

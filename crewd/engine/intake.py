@@ -33,7 +33,6 @@ class Intake:
     redact: Callable[[str], str] = str  # takes secrets out of a text: what is taken in is what is told, for ever
     touched: set[str] = field(default_factory=set)  # run ids whose view must be made anew
     strangers: dict[str, tuple[str, ReadResult, int]] = field(default_factory=dict)  # run id -> root, why, rounds
-    vanished: set[str] = field(default_factory=set)  # that were told to be gone
     unread: dict[str, set[str]] = field(default_factory=dict)  # root -> runs without information
     unread_tasks: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # root -> (run, task)
     _met: set[str] = field(default_factory=set)  # roots that have been looked at completely once
@@ -46,7 +45,7 @@ class Intake:
         if look.complete:
             self.book.advance(source.key, counted)
         for run in (self.cleaned(run) for run in look.changed):
-            before = self.book.known(run.run_id)
+            before, returned = self.book.known(run.run_id), run.run_id in self.book.gone
             entry = self.book.put(source.key, run, now.wall)
             if entry is None:
                 owner = self.book.entries[run.run_id].root
@@ -57,8 +56,7 @@ class Intake:
                 continue
             self.touched.add(run.run_id)
             told = list(changes(before, run, now.wall))
-            if run.run_id in self.vanished:
-                self.vanished.discard(run.run_id)
+            if returned:
                 told.insert(
                     0, run_event("run.discovered", run, now.wall, {"returned": True, "status": run.status_text})
                 )
@@ -114,7 +112,6 @@ class Intake:
         if entry is None or entry.root != root:
             return
         self.book.drop(run_id)
-        self.vanished.add(run_id)
         self.touched.add(run_id)
         # Gone from disk is not dead: nothing is concluded about its workers.
         tidings.tell(run_event("run.vanished", entry.run, now.wall, {"workers": len(entry.workers)}))

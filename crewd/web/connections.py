@@ -18,7 +18,7 @@ def bounded(connections_max: int, request_seconds: float) -> type[H11Protocol]:
 
         deadline: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
             super().connection_made(transport)
             if len(self.connections) > connections_max:
                 transport.abort()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crewd.engine.book import Book, Entry, Worker, note_process
+from crewd.engine.book import GONE_MAX, Book, Entry, Worker, note_process
 from crewd.engine.pace import Pace
 from crewd.model.process import HIDDEN, ProcessClaim
 from crewd.model.run import Lease, RunStatus, Task, TaskStatus, Waiting
@@ -301,6 +301,18 @@ def test_a_silence_is_the_sum_of_the_gaps_counted_since_the_last_sign_of_life(ga
             put(book, task(token=(1,)))
             expected = 0.0
     assert silence(book, worker) == pytest.approx(expected, abs=1e-6)
+
+
+def test_runs_that_come_and_go_by_the_thousand_are_bounded_and_crowd_out_nobody() -> None:
+    book = Book()
+    book.remember({"known": run(run_id="known")}, {})
+    for number in range(GONE_MAX + 50):
+        book.put(ROOT, run(run_id=f"r{number}"), WALL)
+        book.drop(f"r{number}")
+    assert len(book.gone) == GONE_MAX and not book.recalled_levels
+    assert book.known("known") is not None and book.known("r0") is None
+    # A root that is looked at for the first time misses only what a former crewd knew, not what vanished since.
+    assert [lost.run_id for lost in book.lost("/crew")] == ["known"]
 
 
 def workers_of(book: Book) -> list[tuple[Entry, Worker]]:

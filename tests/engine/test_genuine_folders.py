@@ -21,6 +21,7 @@ from crewd.sources.pi_crew import PiCrewOptions, PiCrewSource
 from tests.engine.stage import MemoryLedger
 from tests.fakes.clock import FakeClock
 from tests.fakes.processes import FakeProcesses
+from tests.sources.test_frozen_formats import COUNTS
 
 FORMATS = Path(__file__).parent.parent / "formats" / "pi_crew"
 HZ = 100
@@ -95,46 +96,14 @@ def watch(
     return Watched(meta, asyncio.run(play()), ledger)
 
 
-EXPECTED = {
-    "cancelled": ({"cancelled": 1}, {"cancelled": 3}),
-    "completed": ({"completed": 1}, {"completed": 3}),
-    "completed-foreground": ({"completed": 1}, {"completed": 3}),
-    "deadlettered": ({"failed": 1}, {"failed": 1, "skipped": 2}),
-    "failed": ({"failed": 1}, {"failed": 1, "skipped": 2}),
-    "failed-http429": ({"failed": 1}, {"failed": 1, "skipped": 2}),
-    "harness-corrupt-tasks": ({"running": 1}, {}),
-    "harness-heartbeat-dead-deadletter": ({"running": 1}, {"running": 3}),
-    "harness-pid-reuse": ({"running": 1}, {"running": 1, "queued": 1}),
-    "harness-waiting-and-blocked": (
-        {"running": 2, "blocked": 1},
-        {"needs_attention": 1, "skipped": 1, "completed": 1, "queued": 2, "waiting": 1},
-    ),
-    "killed-stale-pid": ({"running": 1}, {"running": 1, "queued": 2}),
-    "large-50-running": ({"running": 50}, {"running": 150}),
-    "old-v0.1.35": (
-        {"completed": 2, "running": 1, "failed": 1},
-        {"completed": 6, "running": 1, "queued": 1, "failed": 1, "skipped": 2},
-    ),
-    "old-v0.2.0": (
-        {"running": 1, "failed": 1, "completed": 2},
-        {"running": 1, "queued": 1, "failed": 1, "skipped": 2, "completed": 6},
-    ),
-    "resumed-after-crash": ({"completed": 1}, {"completed": 3}),
-    "runner-sigkill-orphan-worker": ({"running": 1}, {"completed": 1, "running": 1, "queued": 1}),
-    "running-dead-heartbeat": ({"running": 1}, {"running": 1, "queued": 2}),
-    "running-false-dead-streaming": ({"running": 1}, {"running": 1, "queued": 2}),
-    "running-fresh-heartbeat": ({"running": 1}, {"running": 1, "queued": 2}),
-}
-
-
 def test_every_genuine_folder_has_its_expectation() -> None:
-    assert {folder.name for folder in FORMATS.iterdir() if folder.is_dir()} == set(EXPECTED)
+    assert {folder.name for folder in FORMATS.iterdir() if folder.is_dir()} == set(COUNTS)
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED))
+@pytest.mark.parametrize("name", sorted(COUNTS))
 def test_runs_tasks_and_deaths_are_as_the_truth_about_the_folder_says(name: str, tmp_path: Path) -> None:
     watched = watch(name, tmp_path)
-    runs, tasks = EXPECTED[name]
+    runs, tasks = COUNTS[name]
     assert (watched.statuses(), watched.tasks()) == (Counter(runs), Counter(tasks))
     lived = any(truth["alive"] for truth in watched.meta["pids"].values())
     for view in watched.snapshot.runs.values():

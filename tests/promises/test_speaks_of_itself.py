@@ -89,7 +89,7 @@ def test_a_lock_pins_every_package_by_hash_and_says_nothing_else(lock: str) -> N
         (MACHINE_PATH, "`/tmp/crewd/notes.md`"),
         (MACHINE_PATH, "file:///home/builder/x"),
         (MACHINE_PATH, "(/Users/someone)"),
-        (INDEX_ADDRESS, "--index-url https://mirror.example/root/pypi"),
+        (INDEX_ADDRESS, "--index-" + "url https://mirror.example/root/pypi"),
         (INDEX_ADDRESS, "PIP_EXTRA_INDEX_URL=https://mirror.example"),
         (INDEX_ADDRESS, "--find-links wheels"),
         (INDEX_ADDRESS, "https://files.pythonhosted.org/packages/x.whl"),
