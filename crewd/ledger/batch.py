@@ -7,6 +7,7 @@ import msgspec
 
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
+from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident, Standing
 
@@ -38,6 +39,12 @@ class Batch(msgspec.Struct, frozen=True):
     incidents: tuple[Incident, ...] = ()  # the newest of a (subject, cause, opened_at) replaces
     letters: tuple[DeadLetter, ...] = ()  # the first of a key stays
     cursors: Mapping[str, str] = {}  # positions that readers of other files want to find again
+    managed: tuple[ManagedRun, ...] = ()  # the newest of a run id replaces; one idempotency key has one run, ever
+    tasks: tuple[ManagedTask, ...] = ()  # the newest of a (run, task) replaces
+    circuits: tuple[CircuitState, ...] = ()  # the newest of a name replaces
+    pauses: tuple[Pause, ...] = ()  # the newest of a scope replaces
+    resumed: tuple[str, ...] = ()  # scopes whose pause is over
+    letters_settled: tuple[DeadLetter, ...] = ()  # letters that are known, as they are now
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -51,6 +58,11 @@ class Memory(msgspec.Struct, frozen=True):
     letter_keys: frozenset[str] = frozenset()
     letters_open: Mapping[str, tuple[int, float | None]] = {}  # crew -> (letters, oldest wall time)
     cursors: Mapping[str, str] = {}
+    managed: Mapping[str, ManagedRun] = {}  # runs that have not ended
+    tasks: Mapping[tuple[str, str], ManagedTask] = {}  # all tasks of those runs
+    circuits: tuple[CircuitState, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    managed_letters: tuple[DeadLetter, ...] = ()  # open letters of managed runs, oldest first
 
 
 class LedgerStats(msgspec.Struct, frozen=True):

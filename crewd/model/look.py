@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
+from crewd.model.managed import AttemptRecord
 from crewd.model.run import Run
 
 
@@ -22,7 +23,10 @@ class ReadResult(StrEnum):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """A task that its runtime gave up. `reason` is one of crewd's; `words` keeps the runtime's."""
+    """A task that was given up, by its runtime or by crewd. `reason` is one of crewd's; `words` keeps the runtime's.
+
+    `state` is open, redriven or discarded; only the first is waiting for somebody.
+    """
 
     run_id: str
     task_id: str
@@ -33,6 +37,15 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     at: float | None  # wall time as written
     runtime: str
     key: str  # the same letter read twice has the same key
+    crew: str = ""
+    error_class: str = ""
+    fingerprint: str = ""  # of what went wrong: letters of one cause share it
+    history: tuple[AttemptRecord, ...] = ()  # every attempt, oldest first
+    evidence: Mapping[str, object] = {}
+    state: str = "open"
+    settled_at: float | None = None
+    settled_by: str = ""
+    note: str = ""  # why it was discarded, or what its redrive was for
 
 
 class Happening(msgspec.Struct, frozen=True, gc=False):
