@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from crewd.config.folders import logs_folder
+from crewd.config.run_file import TaskDefaults
 from crewd.config.settings import Settings
 from crewd.detection.options import Override, Thresholds
+from crewd.engine.managed.options import TaskOptions
 from crewd.engine.options import PatrolOptions
 from crewd.host.machine import home_folder, is_own_folder
+from crewd.policy.circuit import CircuitOptions
 from crewd.sources.beat import BeatOptions
 from crewd.sources.discover import default_roots, discover
 from crewd.sources.pi_crew import PiCrewOptions
@@ -61,14 +64,50 @@ def patrol_options(settings: Settings) -> PatrolOptions:
         discover_every=max(1, round(settings.sources.discover_every / patrol.interval)),
         waiting_alert_after=patrol.waiting_alert_after,
         dead_letters_per_hour=settings.dead_letters.threshold_per_hour,
+        dead_rounds=settings.dead_letters.dead_rounds,
     )
+
+
+def task_options(settings: Settings, environ: Mapping[str, str], state: Path) -> TaskOptions:
+    """How managed runs are run."""
+    tasks, circuits = settings.tasks, settings.circuits
+    return TaskOptions(
+        folder=str(Path(tasks.folder).expanduser().absolute()) if tasks.folder else f"{state}/runs",
+        max_parallel=tasks.max_parallel,
+        executors_max={
+            name: each.max_parallel for name, each in settings.executors.items() if each.max_parallel is not None
+        },
+        start_rate=tasks.start_rate,
+        start_burst=tasks.start_burst,
+        poll_seconds=tasks.poll_seconds,
+        drain_timeout=tasks.drain_timeout,
+        retries_per_hour=tasks.retries_per_hour,
+        secrets_folder=settings.secrets.folder or environ.get("CREDENTIALS_DIRECTORY", ""),
+        env_pass=tuple(tasks.env_pass),
+        circuits=CircuitOptions(
+            failures=circuits.failures,
+            window=circuits.window,
+            open_for=circuits.open_for,
+            open_for_max=circuits.open_for_max,
+        ),
+        redrive_rate=settings.dead_letters.redrive_rate,
+        parole=settings.dead_letters.parole,
+    )
+
+
+def task_defaults(settings: Settings) -> TaskDefaults:
+    """What every plan takes from this machine."""
+    return TaskDefaults(env_pass=tuple(settings.tasks.env_pass), home=home_folder())
 
 
 def metrics_options(settings: Settings) -> MetricsOptions:
     """What /metrics shows."""
     metrics = settings.metrics
     return MetricsOptions(
-        max_crews=metrics.max_crews, per_worker=metrics.per_worker, per_worker_max=metrics.per_worker_max
+        max_crews=metrics.max_crews,
+        per_worker=metrics.per_worker,
+        per_worker_max=metrics.per_worker_max,
+        executors=tuple({"default", *settings.executors}),
     )
 
 
@@ -89,8 +128,10 @@ def log_options(settings: Settings) -> LogOptions:
     return LogOptions(level=settings.log.level, format=settings.log.format)
 
 
-def discoverer(settings: Settings, state: Path) -> Callable[[Sequence[Source]], list[Source]]:
-    """The search for roots: what the settings name, and without any, what every user has."""
+def discoverer(
+    settings: Settings, state: Path, more: Sequence[Source] = ()
+) -> Callable[[Sequence[Source]], list[Source]]:
+    """The search for roots: what the settings name, and without any, what every user has. `more` is always there."""
     chosen = settings.sources
     pi_crew, beat = default_roots(home_folder(), str(state))
     roots = chosen.roots or (tuple(pi_crew) if not chosen.beat_roots else ())
@@ -103,7 +144,7 @@ def discoverer(settings: Settings, state: Path) -> Callable[[Sequence[Source]], 
         file_max=chosen.max_file_bytes,
     )
     beat_options = BeatOptions(may_be_missing=not chosen.beat_roots)
-    return lambda known: discover(roots, beats, known, options, beat_options)
+    return lambda known: [*discover(roots, beats, known, options, beat_options), *more]
 
 
 def secrets(settings: Settings) -> tuple[str, ...]:

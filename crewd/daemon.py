@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
-from crewd import assembly
+from crewd import assembly, tasks
 from crewd.config.folders import state_folder
 from crewd.config.load import Loaded, changes
 from crewd.detection.explain import explain
@@ -26,15 +26,17 @@ from crewd.host.machine import host_name, own_pid, raise_descriptor_limit
 from crewd.host.pressure import pressure
 from crewd.host.processes import ProcProcesses
 from crewd.host.systemd import Notifier
-from crewd.ledger.batch import Batch
+from crewd.ledger.batch import Batch, Memory
 from crewd.ledger.errors import LedgerError
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.reader import Reader
+from crewd.model.asking import Actions, OutputPiece
 from crewd.model.event import Event
 from crewd.model.moment import rfc3339
 from crewd.model.report import RoundReport
 from crewd.model.snapshot import Snapshot
 from crewd.sources.watch import Watch, WatchOptions
+from crewd.tasks import Tasks
 from crewd.telemetry import logs, loop_lag
 from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.listener import Listener
@@ -46,6 +48,8 @@ from crewd.telemetry.sinks.service import Sinks
 PRUNE_EVERY = 3600.0
 HINT_PAUSE = 1.0  # file events wake at most one round in so many seconds
 DAEMON_FILE = "daemon.json"  # where commands find the running daemon
+SOCKET_FILE = "crewd.sock"
+WAKE_PAUSE = 1.0  # what happens to managed runs wakes at most one round in so many seconds
 
 log = structlog.get_logger("crewd.daemon")
 
@@ -73,8 +77,11 @@ class Daemon:
     redactor: Redactor
     notifier: Notifier
     sinks: Sinks | None
-    reload: Callable[[], Loaded] | None = None
+    tasks: Tasks | None = None  # None: crewd only watches
+    reread: Callable[[], Loaded] | None = None
     url: str = ""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    handed_over: bool = False
 
     @property
     def allowed_hosts(self) -> Sequence[str]:
@@ -93,6 +100,31 @@ class Daemon:
                 laid_out: dict[str, Any] = msgspec.to_builtins(explain(view, worker, snapshot))
                 return laid_out
         return None
+
+    @property
+    def actions(self) -> Actions | None:
+        return self.tasks.actions if self.tasks is not None else None
+
+    @property
+    def token(self) -> str:
+        token = self.loaded.settings.http.token
+        return token.get_secret_value() if token is not None else ""
+
+    async def reload(self) -> bool:
+        return await reload_settings(self)
+
+    def output(
+        self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int
+    ) -> OutputPiece | None:
+        """Read what an attempt of a managed task wrote."""
+        if self.tasks is None:
+            return None
+        return self.tasks.output(run_id, task_id, attempt, stream, offset, limit)
+
+    def hand_over(self) -> None:
+        """End, and leave every worker to the next crewd."""
+        self.handed_over = True
+        self.stop.set()
 
     def http_observed(self, route: str, method: str, code: int, seconds: float) -> None:
         self.metrics.http_observed(route, method, code, seconds)
@@ -138,10 +170,14 @@ async def serve(
     """
     async with contextlib.AsyncExitStack() as stack:
         daemon = await _wire(loaded, environ, clock or SystemClock(), listeners, stack)
-        daemon.reload = reload
+        daemon.reread = reload
+        daemon.stop = stop or daemon.stop
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_until_stopped(stop or asyncio.Event()), name="signals")
+                tasks.create_task(_until_stopped(daemon), name="signals")
+                if daemon.tasks is not None:
+                    # Whoever a predecessor left is accounted for before anything else is begun.
+                    await daemon.tasks.open()
                 # The watch comes before the web: importing a web framework takes longer than a round.
                 await daemon.patrol.round()
                 await _listen(daemon, stack)
@@ -152,6 +188,8 @@ async def serve(
                 tasks.create_task(_reloads(daemon), name="reloads")
                 if daemon.sinks is not None:
                     tasks.create_task(daemon.sinks.run(), name="sinks")
+                if daemon.tasks is not None:
+                    _run_tasks(daemon, daemon.tasks, tasks)
                 daemon.notifier.ready()
                 _compare_watchdog(daemon)
                 log.info("daemon.ready", url=daemon.url, state=str(daemon.state))
@@ -206,7 +244,8 @@ async def _wire(
         complain=lambda complaint: log.warning("source.complaint", complaint=complaint),
         wake=wake,
     )
-    patrol.recall(ledger.recall())
+    memory = ledger.recall()
+    patrol.recall(memory)
     metrics = Metrics(CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings))
     metrics.watch_ledger(ledger.stats)
     metrics.reload_result(True, clock.read().wall)
@@ -221,20 +260,79 @@ async def _wire(
     heard: list[Listener] = [metrics, LogListener(), daemon, *listeners]
     if sinks is not None:
         heard.append(sinks)
+    if settings.tasks.enabled:
+        daemon.tasks = _wire_tasks(daemon, environ, memory)
+        heard.append(daemon.tasks)
     patrol.listeners = heard
     await ledger.commit(Batch(events=(Event("daemon.started", clock.read().wall, {"pid": own_pid()}),)))
     return daemon
+
+
+def _wire_tasks(daemon: Daemon, environ: Mapping[str, str], memory: Memory) -> Tasks:
+    """Managed runs: shown to the patrol as every other runtime's, told to everybody who listens."""
+    patrol, settings = daemon.patrol, daemon.loaded.settings
+    ring = tasks.wire(
+        settings,
+        environ,
+        daemon.state,
+        daemon.clock,
+        daemon.ledger,
+        daemon.history,
+        daemon.redactor,
+        memory,
+        heard=_Teller(patrol).tell,
+        violated=daemon.metrics.invariant_violated,
+        letter_added=lambda letter: patrol.letters.note(letter, patrol.pace.running),
+        on_handover=daemon.hand_over,
+        disk_free=lambda: not patrol.lookout.disk_full,
+    )
+    patrol.beforehand = ring.publish
+    patrol.managed = ring.figures
+    patrol.letters.managed = ring.actions.letters_open.counts
+    patrol.lookout.discover = assembly.discoverer(settings, daemon.state, (ring.source,))
+    return ring
+
+
+def _run_tasks(daemon: Daemon, ring: Tasks, group: asyncio.TaskGroup) -> None:
+    kept = daemon.loaded.settings.tasks
+    group.create_task(ring.scheduler.run(), name="scheduler")
+    group.create_task(ring.trim(), name="output")
+    group.create_task(ring.parole.run(), name="parole")
+    group.create_task(ring.retain(kept.keep_days, kept.keep_bytes), name="attempt folders")
+    if ring.inbox is not None:
+        group.create_task(ring.inbox.run(), name="inbox")
+
+
+@dataclass(slots=True, eq=False)
+class _Teller:
+    """Lets everybody hear what happened to managed runs, and the patrol look soon."""
+
+    patrol: Patrol
+    _waking: bool = False
+
+    def tell(self, events: Sequence[Event]) -> None:
+        for listener in self.patrol.listeners:
+            listener.on_events(events)
+        if not self._waking and events:
+            self._waking = True
+            asyncio.get_running_loop().call_later(WAKE_PAUSE, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        self.patrol.wake.set()
 
 
 async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
     """Serve HTTP, and write down where, so that commands find it."""
     http = daemon.loaded.settings.http
     path = daemon.state / DAEMON_FILE
-    if http.enabled:
+    socket = str(daemon.state / SOCKET_FILE) if http.socket else ""
+    if http.enabled or socket:
         from crewd.web.app import build_app
         from crewd.web.server import HttpOptions, Server
 
-        server = Server(build_app(daemon), HttpOptions(host=http.host, port=http.port))
+        options = HttpOptions(host=http.host, port=http.port, tcp=http.enabled, socket=socket)
+        server = Server(build_app(daemon), options)
         try:
             host, port = await server.start()
         except OSError as error:
@@ -243,8 +341,12 @@ async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
                 "choose another port, 0 for any free one, or http.enabled = false"
             ) from error
         stack.push_async_callback(server.stop)
-        daemon.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    record = {"pid": own_pid(), "url": daemon.url, "started_at": rfc3339(daemon.clock.read().wall)}
+        if http.enabled:
+            daemon.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if server.complaint:
+            log.warning("web.no_socket", complaint=server.complaint)
+        socket = server.socket
+    record = {"pid": own_pid(), "url": daemon.url, "socket": socket, "started_at": rfc3339(daemon.clock.read().wall)}
     write_atomically(str(path), msgspec.json.encode(record), durable=False)
     stack.callback(path.unlink, missing_ok=True)
 
@@ -261,12 +363,21 @@ def _compare_watchdog(daemon: Daemon) -> None:
         )
 
 
-async def _until_stopped(stop: asyncio.Event) -> None:
+async def _until_stopped(daemon: Daemon) -> None:
+    """Wait for the wish to end. Then workers are given time to end by themselves, unless they are handed over."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, daemon.stop.set)
     try:
-        await stop.wait()
+        await daemon.stop.wait()
+        if daemon.tasks is not None and not daemon.handed_over:
+            settings = daemon.loaded.settings.tasks
+            daemon.notifier.status("stopping: waits for the attempts that run")
+            # A second wish to end is answered at once: what runs is stopped, and tried again by the next crewd.
+            daemon.stop.clear()
+            await daemon.tasks.scheduler.close(
+                settings.drain_timeout, lambda: daemon.notifier.extend_timeout(30), daemon.stop
+            )
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -318,10 +429,10 @@ async def _reloads(daemon: Daemon) -> None:
 async def reload_settings(daemon: Daemon) -> bool:
     """Load the settings again. Whatever can fail does so before anything is touched; False: all stays as it was."""
     at = daemon.clock.read().wall
-    if daemon.reload is None:
+    if daemon.reread is None:
         return False
     try:
-        loaded = daemon.reload()
+        loaded = daemon.reread()
         settings = loaded.settings
         options, thresholds = assembly.patrol_options(settings), assembly.thresholds(settings)
         overrides = assembly.overrides(settings)
@@ -337,7 +448,8 @@ async def reload_settings(daemon: Daemon) -> bool:
     patrol.pace.interval, patrol.pace.warn_after = options.interval, thresholds.warn_after
     patrol.picture.thresholds = thresholds
     patrol.book.judge_all()
-    patrol.lookout.discover = assembly.discoverer(settings, daemon.state)
+    more = (daemon.tasks.source,) if daemon.tasks is not None else ()
+    patrol.lookout.discover = assembly.discoverer(settings, daemon.state, more)
     patrol.lookout.timeout = options.look_timeout
     await patrol.lookout.find()
     logs.set_level(settings.log.level)

@@ -1,29 +1,35 @@
 """Asks the daemon, and where it does not answer reads its ledger, saying so."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 import click
 
-from crewd.cli.options import environment
+from crewd.cli.options import environment, token
+from crewd.cli.refusals import refusal
 from crewd.cli.text import clean
-from crewd.errors import CrewdError, DaemonUnreachable, NothingMatched, SettingsError, UsageProblem
+from crewd.errors import CrewdError, DaemonUnreachable, NothingMatched, SettingsError
 
 if TYPE_CHECKING:
+    from crewd.cli.wire import Door, Reply
     from crewd.config.settings import Settings
     from crewd.ledger.reader import Reader
     from crewd.telemetry.redact import Redactor
 
 DEFAULT_URL = "http://127.0.0.1:9464"  # of a daemon that nobody configured
+SOCKET = "crewd.sock"  # in the state folder
 TIMEOUT_SECONDS = 3.0
-BODY_BYTES_MAX = 256 * 2**20
+Body = bytes | None
+CHANGE_SECONDS = 600.0  # a cancel is answered once nothing is left, many redrives once the last is done
 
-T = TypeVar("T")
+
+class ConnectionLost(DaemonUnreachable):
+    """The daemon heard us, and its answer did not come: what was asked may have been done."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,10 @@ class Place:
             pass
         return self.configured_url
 
+    def daemon(self) -> "Daemon":
+        """Begin a conversation with the daemon of this place. Raises DaemonUnreachable."""
+        return Daemon(self.url(), self.state / SOCKET, token())
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -66,54 +76,93 @@ class Answer:
 class Daemon:
     """One conversation with the daemon.
 
-    Every question raises DaemonUnreachable, NothingMatched (404), UsageProblem (400), CrewdError (everything else).
+    Questions go to its TCP address, and to the socket in its state folder where it has no such address. Changes go
+    to the socket, which knows its user, and only where that is not to be had to TCP, with $CREWD_TOKEN.
+
+    Whatever is asked raises DaemonUnreachable, NothingMatched (404), RequestRefused (400), Refused (401, 403, 409),
+    DaemonBusy (503), CrewdError (everything else).
     """
 
-    def __init__(self, url: str) -> None:
-        if not url:
+    def __init__(self, url: str, socket: Path | None = None, token: str = "") -> None:
+        through = socket is not None and socket.exists()
+        if not url and not through:
+            # Told before anything is imported with which to ask.
             raise DaemonUnreachable("daemon unreachable: it is not running, or does not listen")
-        import http.client
+        from crewd.cli.wire import Door, NoDoor
 
-        self._url = url
+        self._tcp: list[Door] = []
+        self._unix = [Door.unix(socket)] if socket is not None and through else []
+        self._with_token: list[Door] = []
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or 80
-            self._connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-        except (ValueError, http.client.InvalidURL) as error:
-            raise DaemonUnreachable(f"daemon unreachable at {url}: {error}") from None
+            self._tcp = [Door.tcp(url)] if url else []
+            # The token goes out only where it is needed: whoever else listens there would learn it.
+            self._with_token = [Door.tcp(url, token)] if url and token else []
+        except NoDoor as error:
+            if not self._unix:
+                raise DaemonUnreachable(f"daemon unreachable {error}") from None
 
     def json(self, path: str, query: Mapping[str, object] | None = None) -> Any:
         """Ask for JSON. What is None in the query is left out."""
-        body = self.bytes(path, {name: value for name, value in (query or {}).items() if value is not None})
-        try:
-            return json.loads(body)
-        except ValueError:
-            raise CrewdError(f"{self._url}{path}: answered something that is not JSON; is it crewd?") from None
+        return _decoded(self.reply(path, query or {}), path)
 
     def bytes(self, path: str, query: Mapping[str, object], accept: str = "application/json") -> bytes:
         """Ask for whatever `accept` names."""
-        import http.client
+        return self.reply(path, query, accept).body
 
-        target = path + ("?" + urlencode(query, doseq=True) if query else "")
-        try:
-            self._connection.request("GET", target, headers={"Accept": accept})
-            response = self._connection.getresponse()
-            body = response.read(BODY_BYTES_MAX)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise DaemonUnreachable(f"daemon unreachable at {self._url}: {why}") from None
-        if response.status != 200:
-            raise _refusal(response.status, _message(body), f"{self._url}{target}")
-        return body
+    def reply(self, path: str, query: Mapping[str, object], accept: str = "application/json") -> "Reply":
+        """Ask, and get the headers too. Doors that know their caller are asked for what a stranger is not told."""
+        named = {name: value for name, value in query.items() if value is not None}
+        target = path + ("?" + urlencode(named, doseq=True) if named else "")
+        reply = self._ask([*self._tcp, *self._unix], "GET", target, {"Accept": accept}, None, TIMEOUT_SECONDS)
+        if reply.status in (401, 403) and self._trusted():
+            reply = self._ask(self._trusted(), "GET", target, {"Accept": accept}, None, TIMEOUT_SECONDS)
+        if reply.status != 200:
+            raise refusal(reply.status, reply.body, f"{reply.address}{target}")
+        return reply
+
+    def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
+        """Have something changed, and get what became of it.
+
+        Raises ConnectionLost where the answer did not come: then it may have been done, or not.
+        """
+        doors = [*self._trusted(), *self._tcp]
+        sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
+        reply = self._ask(doors, "POST", path, sent, json.dumps(body, allow_nan=False).encode(), CHANGE_SECONDS)
+        if not 200 <= reply.status < 300:
+            raise refusal(reply.status, reply.body, f"{reply.address}{path}")
+        return _decoded(reply, path)
 
     def close(self) -> None:
-        self._connection.close()
+        for door in [*self._tcp, *self._unix, *self._with_token]:
+            door.close()
 
     def __enter__(self) -> "Daemon":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _trusted(self) -> "list[Door]":
+        """The doors at which the daemon knows who asks."""
+        return [*self._unix, *self._with_token]
+
+    def _ask(
+        self,
+        doors: "Sequence[Door]",
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: Body,
+        seconds: float,
+    ) -> "Reply":
+        from crewd.cli.wire import Lost, NoDoor, first_open
+
+        try:
+            return first_open(doors).ask(method, target, headers, body, seconds)
+        except NoDoor as error:
+            raise DaemonUnreachable(f"daemon unreachable {error}") from None
+        except Lost as error:
+            raise ConnectionLost(f"daemon unreachable {error}") from None
 
 
 def find(state_dir: Path | None, config_file: Path | None) -> Place:
@@ -141,7 +190,7 @@ def ask(place: Place, online: Callable[[Daemon], Any], offline: Callable[["Reade
     Raises DaemonUnreachable where there is neither, NothingMatched and UsageProblem where the daemon says so.
     """
     try:
-        with Daemon(place.url()) as daemon:
+        with place.daemon() as daemon:
             return Answer("daemon", "", online(daemon))
     except DaemonUnreachable as error:
         reader, as_of = open_ledger(place, error)
@@ -187,6 +236,13 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
+def _decoded(reply: "Reply", path: str) -> Any:
+    try:
+        return json.loads(reply.body)
+    except ValueError:
+        raise CrewdError(f"{reply.address}{path}: answered something that is not JSON; is it crewd?") from None
+
+
 def _settings(environ: Mapping[str, str], config_file: Path | None = None) -> "Settings | None":
     """Load the settings; None: they are not usable, and nobody named their file."""
     from crewd.config.load import load
@@ -209,26 +265,3 @@ def _url(settings: "Settings") -> str:
 
 def _secrets(settings: "Settings | None") -> tuple[str, ...]:
     return tuple(secret.get_secret_value() for secret in settings.redact.secrets) if settings is not None else ()
-
-
-def _refusal(status: int, message: str, url: str) -> CrewdError:
-    match status:
-        case 400 | 422:
-            return UsageProblem(message or f"{url}: not understood")
-        case 404 if message:
-            return NothingMatched(message)
-    return CrewdError(f"{url}: {message or f'answered {status}'}")
-
-
-def _message(body: bytes) -> str:
-    try:
-        error = json.loads(body)["error"]
-        details = []
-        for detail in error.get("details", ()):
-            where = str(detail.get("path", ""))
-            # A part of the path is what the person typed as an argument, and stands in the message itself.
-            prefix = "" if not where or where.startswith("path.") else f"{where} "
-            details.append(f"{prefix}{detail['message']}")
-        return clean("; ".join([str(error["message"]), *details]))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return ""

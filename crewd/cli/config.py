@@ -10,8 +10,10 @@ from crewd.cli.text import clean
 from crewd.config.keys import field_at, kind_of
 from crewd.config.load import Loaded, flat, load, masked
 from crewd.config.pages import as_markdown, as_toml, toml_value
+from crewd.config.run_file.page import as_markdown as run_page
+from crewd.config.run_file.schema import run_schema
 from crewd.config.settings import Settings
-from crewd.errors import SettingsError
+from crewd.errors import SettingsError, UsageProblem
 
 
 @click.group()
@@ -72,9 +74,16 @@ def show(origin: bool, config_file: Path | None, as_json: bool) -> None:
     default="json",
     help="JSON Schema, the commented example file, or the reference page.",
 )
-def schema(form: str) -> None:
-    """Describe every setting."""
+@click.option("--run", "of_run", is_flag=True, help="Of run files instead.")
+def schema(form: str, of_run: bool) -> None:
+    """Describe every setting, or every field of a run file."""
     match form:
+        case "toml" if of_run:
+            raise UsageProblem("--run has no --format toml: config/examples holds run files (use json or markdown)")
+        case "markdown" if of_run:
+            click.echo(run_page(), nl=False)
+        case _ if of_run:
+            print_json(run_schema())
         case "toml":
             click.echo(as_toml(), nl=False)
         case "markdown":

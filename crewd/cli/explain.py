@@ -1,18 +1,24 @@
 """`crewd explain`: the evidence behind the verdict on one task."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from crewd.cli.client import Daemon, ask, find, say_notice, segment
+from crewd.cli.client import Daemon, ask, find, look_back, say_notice, segment
+from crewd.cli.managed_run import managed, task_of
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import API, TROUBLE
 from crewd.cli.screen import Line, columns, print_lines
 from crewd.cli.status import level_word
 from crewd.cli.text import clean, span
+from crewd.cli.times import wall_now
 from crewd.detection.liveness import TABLE
+from crewd.errors import NothingMatched
+
+if TYPE_CHECKING:
+    from crewd.ledger.reader import Reader
 
 
 @click.command()
@@ -24,12 +30,22 @@ from crewd.detection.liveness import TABLE
 def explain(run: str, task: str, config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Show why the worker of TASK in RUN stands where it stands: every signal, and the rule that fitted."""
     from crewd.cli.history import past_task
+    from crewd.cli.past_managed import past_managed
 
     def online(daemon: Daemon) -> Any:
-        return daemon.json(f"{API}/runs/{segment(run)}/tasks/{segment(task)}")
+        return _joined(
+            lambda: daemon.json(f"{API}/runs/{segment(run)}/tasks/{segment(task)}"), managed(daemon, run), task
+        )
+
+    def offline(reader: "Reader") -> Any:
+        whole = past_managed(reader, run, place.redactor)
+        return _joined(lambda: past_task(reader, run, task, place.redactor), whole, task)
 
     place = find(state_dir, config_file)
-    answer = ask(place, online, lambda reader: past_task(reader, run, task, place.redactor))
+    try:
+        answer = ask(place, online, offline)
+    except NothingMatched as unknown:
+        answer = look_back(place, offline, unknown)
     say_notice(answer)
     if as_json:
         print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})
@@ -37,9 +53,27 @@ def explain(run: str, task: str, config_file: Path | None, state_dir: Path | Non
         print_lines(_lines(answer.body))
 
 
+def _joined(judged: Callable[[], Any], whole: dict[str, Any] | None, task: str) -> Any:
+    """Put the evidence on a worker together with the attempts of its task, where crewd itself runs it."""
+    if whole is None:
+        return judged()
+    ours = {**task_of(whole, task), "held": (whole.get("held") or {}).get(task)}
+    try:
+        return {**judged(), "managed": ours}
+    except NothingMatched:
+        # One that was just accepted has not been looked at yet.
+        found = {"run_id": whole["run_id"], "status": ours["state"], "error": "", "explain": None}
+        return {**found, **{name: ours[name] for name in ("task_id", "attempt", "depends_on")}, "managed": ours}
+
+
 def _lines(task: dict[str, Any]) -> Iterator[Line]:
     found = task["explain"]
     yield [(clean(f"{task['run_id']} / {task['task_id']}"), "head"), (f"  attempt {task['attempt']}", "faint")]
+    if ours := task.get("managed"):
+        yield from _managed_lines(ours)
+        if found is None:
+            return
+        yield []
     if found is None:
         at_work = task["status"] in ("running", "waiting")
         why = (
@@ -68,6 +102,17 @@ def _lines(task: dict[str, Any]) -> Iterator[Line]:
     yield []
     yield [("the table: its first row that fits", "head")]
     yield from _table(found)
+
+
+def _managed_lines(task: dict[str, Any]) -> Iterator[Line]:
+    from crewd.cli.attempt_lines import attempts, state_style, task_words
+
+    words = task_words(task, {task["task_id"]: task["held"]} if task["held"] else {}, wall_now())
+    yield [(task["state"], state_style(task["state"])), (f": {words}" if words else "", "")]
+    needed = ", ".join(task["depends_on"])
+    if needed:
+        yield [("needs ", "faint"), (clean(needed), "")]
+    yield from attempts([task], all_of_them=True)
 
 
 def _judgement(found: dict[str, Any]) -> Iterator[Line]:

@@ -199,11 +199,12 @@ def pressure() -> Iterator[Finding]:
 
 def daemon(config_file: Path | None, state_dir: Path | None) -> Iterator[Finding]:
     """Ask the daemon, if one should be there."""
-    from crewd.cli.client import Daemon, find
+    from crewd.cli.client import find
 
     try:
-        url = find(state_dir, config_file).url()
-        with Daemon(url) as connection:
+        place = find(state_dir, config_file)
+        url = place.url()
+        with place.daemon() as connection:
             health = connection.json("/api/v1/status")["health"]
     except DaemonUnreachable as error:
         yield Finding("daemon", WARN, str(error), "start it with `crewd serve`")

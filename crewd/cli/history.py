@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from crewd.errors import NothingMatched
-from crewd.ledger.batch import StandingRow
+from crewd.ledger.batch import Memory, StandingRow
 from crewd.ledger.reader import Reader
 from crewd.model.process import HIDDEN
 from crewd.model.run import Run
@@ -14,9 +14,8 @@ from crewd.telemetry.redact import Redactor
 from crewd.web import shapes
 
 
-def past_snapshot(reader: Reader) -> Snapshot:
+def past_snapshot(memory: Memory) -> Snapshot:
     """Put the last written runs and standings together as a snapshot. What only a living daemon knows is empty."""
-    memory = reader.recall()
     rows: dict[str, list[StandingRow]] = {}
     for row in memory.standings.values():
         rows.setdefault(row.run_id, []).append(row)

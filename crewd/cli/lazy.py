@@ -46,8 +46,7 @@ class LazyGroup(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except CrewdError as error:
-            # Complaints about settings name their own file, one a line.
-            click.echo(error if isinstance(error, SettingsError) else f"crewd: {clean(str(error))}", err=True)
+            click.echo(_words(error), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             # The person knows why; 128 + SIGINT, as a shell would say.
@@ -57,6 +56,15 @@ class LazyGroup(click.Group):
             _abandon_stdout()
             ctx.exit(0)
         return result
+
+
+def _words(error: CrewdError) -> str:
+    if isinstance(error, SettingsError):
+        return str(error)  # complaints about settings name their own file, one a line
+    if getattr(error, "problems", None):
+        # Everything that is wrong, one a line: each was written by others.
+        return "crewd: " + "\n".join(clean(line) for line in str(error).splitlines())
+    return f"crewd: {clean(str(error))}"
 
 
 def _abandon_stdout() -> None:

@@ -7,13 +7,26 @@ from crewd.cli.lazy import LazyGroup
 
 COMMANDS = {
     "serve": ("crewd.cli.serve:serve", "Watch crews and tell what is true of them."),
+    "run": ("crewd.cli.run:run", "Submit a run file and follow it to its end."),
+    "submit": ("crewd.cli.submit:submit", "Hand a run file to the daemon."),
+    "wait": ("crewd.cli.wait:wait", "Wait until a run has ended."),
+    "logs": ("crewd.cli.logs:logs", "Print what a task wrote."),
+    "cancel": ("crewd.cli.cancel:cancel", "Cancel a run or one of its tasks."),
+    "retry": ("crewd.cli.retry:retry", "Try a task again now."),
+    "pause": ("crewd.cli.doors:pause", "Start nothing until crewd resume."),
+    "resume": ("crewd.cli.doors:resume", "Start tasks again."),
+    "drain": ("crewd.cli.doors:drain", "Start nothing fresh, and let what has begun end."),
+    "deadletter": ("crewd.cli.deadletter:deadletter", "Look at given-up tasks, and try them again."),
+    "handover": ("crewd.cli.handover:handover", "Let the daemon leave and its workers stay."),
     "demo": ("crewd.cli.demo:demo", "Play a crew in a temporary folder and watch it."),
     "status": ("crewd.cli.status:status", "Show runs and workers, those in trouble first."),
     "show": ("crewd.cli.show:show", "Show one run with its tasks."),
     "explain": ("crewd.cli.explain:explain", "Show the evidence behind the verdict on one task."),
+    "why": ("crewd.cli.why:why", "Say why a run stands where it stands, and what to do."),
     "events": ("crewd.cli.events:events", "Show what happened, and follow what happens."),
     "metrics": ("crewd.cli.metrics:metrics", "Show the daemon's metrics."),
     "beat": ("crewd.cli.beat:beat", "Write a sign of life of a worker."),
+    "worker": ("crewd.cli.worker:worker", "Try whether a worker keeps its contract."),
     "config": ("crewd.cli.config:config", "Check, show and describe the settings."),
     "doctor": ("crewd.cli.doctor:doctor", "Check what crewd needs of this machine."),
 }
@@ -24,7 +37,7 @@ COMMANDS = {
     lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 ok, 1 found or failed, 2 usage, 3 nothing matched, 69 daemon unreachable, 77 refused,"
-    " 78 bad configuration.",
+    " 78 bad configuration or run file, 124 not ended in time.",
 )
 @click.version_option(__version__, message="crewd %(version)s")
 def cli() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crewd.cli.client import Daemon, find
+from crewd.cli.client import find
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.text import clean
 from crewd.errors import DaemonUnreachable, NothingMatched
@@ -26,7 +26,7 @@ def metrics(
     """Show the daemon's metrics whose name fits GLOB, in either spelling, such as 'crew_workers' or 'crew.task.*'."""
     place = find(state_dir, config_file)
     try:
-        with Daemon(place.url()) as daemon:
+        with place.daemon() as daemon:
             text = daemon.bytes("/metrics", {}, accept="text/plain").decode("utf-8", "replace")
     except DaemonUnreachable as error:
         # They count what happens in the daemon, so that the ledger cannot stand in for it.

@@ -9,6 +9,8 @@ import click
 
 from crewd.cli.text import clean_json
 
+TOKEN = "CREWD_TOKEN"  # noqa: S105 - the name of the variable
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,8 +37,13 @@ def state_option(command: F) -> F:
 
 
 def environment() -> dict[str, str]:
-    """The variables that this process was started with."""
-    return dict(os.environ)
+    """The variables that this process was started with, without the one that is for `token` alone."""
+    return {name: value for name, value in os.environ.items() if name != TOKEN}
+
+
+def token() -> str:
+    """What lets this person change things where only TCP is to be had; "": nothing does."""
+    return os.environ.get(TOKEN, "")
 
 
 def print_json(value: Any, line: bool = False) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from crewd.cli.client import Answer, Daemon, Place, ask
+from crewd.cli.refusals import DaemonBusy
+from crewd.errors import NothingMatched
 
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
@@ -34,7 +36,10 @@ def worker_trouble(task: dict[str, Any]) -> tuple[float, ...]:
 
 
 def _online(daemon: Daemon, ended: bool) -> dict[str, Any]:
-    status = daemon.json(f"{API}/status")
+    status = daemon.json(f"{API}/status") | {
+        "pauses": _told(daemon, "pauses"),
+        "circuits": _not_closed(_told(daemon, "circuits")),
+    }
     expected = sum(sum(crew["workers"].values()) for crew in status["crews"])
     lines = list(_lines(daemon, None if ended else NOT_ENDED))
     if not ended and sum(map(_workers_of, lines)) < expected:
@@ -44,17 +49,34 @@ def _online(daemon: Daemon, ended: bool) -> dict[str, Any]:
 
 
 def _offline(reader: "Reader", ended: bool, redactor: "Redactor") -> dict[str, Any]:
+    import msgspec
+
     from crewd.cli.history import past_snapshot, past_whole
     from crewd.web import shapes
 
-    snapshot = past_snapshot(reader)
+    memory = reader.recall()
+    snapshot = past_snapshot(memory)
     status = shapes.status(snapshot) | {"taken_at": None, "health": None}
+    status["pauses"] = [redactor.value(msgspec.to_builtins(each)) for each in memory.pauses]
+    status["circuits"] = _not_closed([msgspec.to_builtins(each) for each in memory.circuits])
     runs = []
     for view in snapshot.runs.values():
         if ended or view.workers or view.run.status.value in NOT_ENDED:
             whole = past_whole(view, snapshot, redactor)
             runs.append({name: whole[name] for name in shapes.run_line(view)} | {"workers": _working(whole)})
     return _sorted(status, runs)
+
+
+def _told(daemon: Daemon, what: str) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = daemon.json(f"{API}/{what}")[what]
+    except (NothingMatched, DaemonBusy):
+        return []  # a crewd that only watches
+    return found
+
+
+def _not_closed(circuits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each for each in circuits if each["state"] != "closed"]
 
 
 def _sorted(status: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:

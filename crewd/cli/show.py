@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crewd.cli.client import Answer, Daemon, Place, ask, find, look_back, say_notice, segment
+from crewd.cli.managed_run import MANAGED, as_whole, managed
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import API, TROUBLE
 from crewd.cli.screen import Line, Part, columns, print_lines
 from crewd.cli.status import BECAUSE_MAX, level_word
 from crewd.cli.text import clean, span
+from crewd.cli.times import wall_now
 from crewd.errors import NothingMatched
 
 if TYPE_CHECKING:
@@ -27,20 +29,37 @@ def show(run: str, config_file: Path | None, state_dir: Path | None, as_json: bo
     """Show the run RUN with all its tasks. A run that is no longer on disk is shown from the ledger."""
     answer = _answer(find(state_dir, config_file), run)
     say_notice(answer)
+    now = wall_now()
     if as_json:
         print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})
     else:
-        print_lines(_lines(answer.body))
+        print_lines(_lines(answer.body, now))
 
 
 def _answer(place: Place, run: str) -> Answer:
     from crewd.cli.history import past_run
+    from crewd.cli.past_managed import past_managed
 
     def online(daemon: Daemon) -> Any:
-        return daemon.json(f"{API}/runs/{segment(run)}")
+        try:
+            whole = daemon.json(f"{API}/runs/{segment(run)}")
+        except NothingMatched:
+            # One that was just accepted has not been looked at yet.
+            found = managed(daemon, run)
+            if found is None:
+                raise
+            return {**as_whole(found), "managed": found}
+        return whole | ({"managed": managed(daemon, run)} if whole["runtime"] == MANAGED else {})
 
     def offline(reader: "Reader") -> Any:
-        return past_run(reader, run, place.redactor)
+        found = past_managed(reader, run, place.redactor)
+        if found is None:
+            return past_run(reader, run, place.redactor)
+        try:
+            whole = past_run(reader, run, place.redactor)
+        except NothingMatched:
+            whole = as_whole(found)
+        return whole | {"managed": found}
 
     try:
         return ask(place, online, offline)
@@ -48,7 +67,7 @@ def _answer(place: Place, run: str) -> Answer:
         return look_back(place, offline, unknown)
 
 
-def _lines(run: dict[str, Any]) -> Iterator[Line]:
+def _lines(run: dict[str, Any], now: float) -> Iterator[Line]:
     level = run["worst_level"] or ""
     yield [(clean(run["run_id"]), "head"), (f"  {clean(run['crew'])} · {run['runtime']} · {run['status']}", "")]
     facts = [
@@ -64,6 +83,9 @@ def _lines(run: dict[str, Any]) -> Iterator[Line]:
     ]
     yield from columns([[("  " + name, "faint"), (clean(str(text)), "")] for name, text in facts if text])
     yield []
+    if run.get("managed"):
+        yield from _managed_lines(run, now)
+        return
     rows = [_task_row(task) for task in run["tasks"]]
     yield from columns(rows) if rows else [[("no tasks", "faint")]]
 
@@ -82,6 +104,14 @@ def _task_row(task: dict[str, Any]) -> list[Part]:
         ("" if silence is None else f"silent {span(silence)}", ""),
         (clean(said or _wait(task["waiting"]) or task["title"], BECAUSE_MAX), "faint"),
     ]
+
+
+def _managed_lines(run: dict[str, Any], now: float) -> Iterator[Line]:
+    """The tasks as crewd runs them, with the level of whoever is at work."""
+    from crewd.cli.attempt_lines import task_rows
+
+    levels = {task["task_id"]: task["worker"]["level"] for task in run["tasks"] if task["worker"]}
+    yield from task_rows(run["managed"], now, levels)
 
 
 def _wait(waiting: dict[str, Any] | None) -> str:

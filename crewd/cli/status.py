@@ -12,6 +12,7 @@ from crewd.cli.options import config_option, json_option, print_json, state_opti
 from crewd.cli.picture import TROUBLE, take
 from crewd.cli.screen import Line, Part, columns, follow, keep_showing, print_lines
 from crewd.cli.text import clean, count, span
+from crewd.cli.times import when
 from crewd.errors import CrewdError
 
 GOAL_MAX = 60
@@ -110,6 +111,7 @@ def _lines(answer: Answer) -> Iterator[Line]:
     body = answer.body
     yield headline(body)
     yield from _doubts(body["health"])
+    yield from _doors(body)
     for run_id, why in body.get("never_read", {}).items():
         yield [("UNREAD ", "warn"), (f"{clean(run_id)}: nothing of it could ever be read ({why}); see the log", "")]
     hidden = body["runs_seen"] - len(body["runs"])
@@ -139,6 +141,18 @@ def _doubts(health: dict[str, Any] | None) -> Iterator[Line]:
         yield [("DEGRADED ", "alert"), (f"{part}: {why}", "")]
     if health["local_health"] > 1.0:
         yield [("SLOW ", "warn"), (f"crewd itself is slow: all thresholds x {health['local_health']:.1f}", "")]
+
+
+def _doors(body: dict[str, Any]) -> Iterator[Line]:
+    """Tell what keeps tasks from being started: doors that a person closed, and circuits that failures opened."""
+    for closed in body["pauses"]:
+        word = "DRAINING " if closed["mode"] == "drain" else "PAUSED "
+        why = f": {closed['reason']}" if closed["reason"] else ""
+        yield [(word, "warn"), (clean(f"{closed['scope']} since {when(closed['since'])}{why}"), "")]
+    for circuit in body["circuits"]:
+        why = f" after {circuit['opened_for']}" if circuit["opened_for"] else ""
+        probe = f"; next try {when(circuit['probe_at'])}" if circuit["probe_at"] else ""
+        yield [("CIRCUIT ", "warn"), (clean(f"{circuit['name']} is {circuit['state']}{why}{probe}"), "")]
 
 
 def _run_line(run: dict[str, Any]) -> Line:

@@ -10,8 +10,15 @@ from crewd.config import keys
 from crewd.config.values import Kind
 from crewd.errors import Complaint
 
-_SECRET = ("redact",)  # nothing beneath is ever quoted
+# Nothing there is ever quoted, nor beneath it: a secret, or what may well hold one.
+_SECRET = (
+    ("redact",),
+    ("http", "token"),
+    ("executors", keys.ANY_NAME, "env"),
+    ("executors", keys.ANY_NAME, "command"),
+)
 _SHOWN_MAX = 60
+_NUMBER_MAX = 2.0**63  # what is beyond has no words: infinity, NaN, and digits without end
 
 
 def unknown_key(file: str, location: Sequence[object], key: str) -> Complaint:
@@ -47,31 +54,52 @@ def _words(error: ErrorDetails) -> tuple[str, str]:
     if field is None:
         if error["type"] == "string_pattern_mismatch":
             return "is no name", "use letters, digits, - and _"
+        if error["type"] == "literal_error":  # a name in a table, such as a class of errors
+            return f"{_quoted(error['input'], Kind('text', ''))} is unknown", f"one of {context['expected']}"
         return error["msg"], ""
     kind = keys.kind_of(field)
-    shown = "the value" if error["loc"][:1] == _SECRET else _quoted(error["input"], kind)
+    secret = _is_secret(error["loc"])
+    shown = "the value" if secret else _quoted(error["input"], kind)
     match error["type"]:
         case "greater_than_equal" | "less_than_equal":
             return f"{shown} is out of range", keys.bounds_of(field)
         case "literal_error":
             return f"{shown} is unknown", kind.word
-        case "value_error" if error["loc"][:1] == _SECRET:
+        case "value_error" if secret:
             return "cannot be read", f"write {kind.example}"
         case "value_error":
             return error["msg"].removeprefix("Value error, "), f"write {kind.example}"
         case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
             return f"{shown} is no table", f"write [{dotted(error['loc'])}] and its keys below"
+        case "string_pattern_mismatch":
+            return f"{shown} is not written as it must be", f"write {kind.example}"
         case "string_too_short" | "too_short":
             return f"{shown} is too short", f"give {context['min_length']} characters or more"
+        case "string_too_long" | "too_long":
+            return f"{shown} is too long", f"give {context['max_length']} at most"
         case _ if isinstance(error["loc"][-1], int):
-            return f"{shown} is no text", f"write {kind.example}"
+            return f"{shown} is no {kind.item or 'text'}", f"write {kind.example}"
         case _:
             return f"{shown} is no {kind.word}", f"write {kind.example}"
 
 
+def _is_secret(location: Sequence[object]) -> bool:
+    return any(
+        len(location) >= len(secret) and all(a in (b, keys.ANY_NAME) for a, b in zip(secret, location, strict=False))
+        for secret in _SECRET
+    )
+
+
 def _quoted(value: object, kind: Kind) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    text = keys.value_text(value, kind.word) if number else repr(value)
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not -_NUMBER_MAX < value < _NUMBER_MAX:  # NaN too
+                return "the number"
+            text = keys.value_text(value, kind.word)
+        else:
+            text = repr(value)
+    except (ValueError, RecursionError):  # a list of such numbers, or lists within lists without end
+        return "the value"
     return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 1] + "…"
 
 

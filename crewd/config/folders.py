@@ -8,7 +8,23 @@ CONFIG_VARIABLE = "CREWD_CONFIG"
 PREFIX = "CREWD_"
 
 # Variables that carry the prefix and are no settings: where to look, and what a worker is told about itself.
-NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "CREWD_STATE_DIR", "CREWD_RUN", "CREWD_TASK", "CREWD_BEAT_ROOT"})
+NOT_SETTINGS = frozenset(
+    {
+        CONFIG_VARIABLE,
+        "CREWD_STATE_DIR",
+        "CREWD_RUN",
+        "CREWD_TASK",
+        "CREWD_BEAT_ROOT",
+        "CREWD_ATTEMPT",
+        "CREWD_ATTEMPT_DIR",
+        "CREWD_ATTEMPT_NUMBER",
+        "CREWD_BEAT",
+        "CREWD_FENCE",
+        "CREWD_PAYLOAD_FILE",
+        "CREWD_RUN_ID",
+        "CREWD_TASK_ID",
+    }
+)
 
 
 @dataclass(frozen=True)

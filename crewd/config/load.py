@@ -92,6 +92,8 @@ def masked(value: Any) -> Any:
         return "**********"
     if isinstance(value, tuple):
         return [masked(each) for each in value]
+    if isinstance(value, BaseModel):
+        return {name: masked(each) for name, each in value if each is not None}
     return value
 
 

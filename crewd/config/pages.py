@@ -1,11 +1,39 @@
 """The settings as pages for people: the commented example file and the reference."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crewd.config.keys import ANY_NAME, Key, every_group, every_key, value_text
+from crewd.config.run_file.defaults import plan_default
 
-_MATCHERS = {"runtime": "pi_crew", "crew": "nightly", "task_type": "explore", "tool": "bash"}
+# What to show where nothing is the default: of tables that have a name of their own, and of what may be left out.
+_EXAMPLES: Mapping[str, Any] = {
+    "heartbeat.overrides.NAME.runtime": "pi_crew",
+    "heartbeat.overrides.NAME.crew": "nightly",
+    "heartbeat.overrides.NAME.task_type": "explore",
+    "heartbeat.overrides.NAME.tool": "bash",
+    "executors.NAME.command": ("agent", "--model", "{model}"),
+    "executors.NAME.env_pass": ("SSL_CERT_FILE",),
+    "executors.NAME.cwd": "~/project",
+    "executors.NAME.mode": "command",
+    "executors.NAME.timeout": 3600.0,
+    "executors.NAME.max_parallel": 2,
+    "executors.NAME.provider": "anthropic",
+    "executors.NAME.model": "small",
+    "executors.NAME.env": {"NO_COLOR": "1"},
+    "executors.NAME.secrets": {"API_KEY": "api-key"},
+    "executors.NAME.limits.cpu_seconds": 3600.0,
+    "executors.NAME.limits.memory_bytes": 2 * 2**30,
+    "executors.NAME.limits.files": 1024,
+    "executors.NAME.limits.processes": 4096,
+    "executors.NAME.heartbeat.activity_is_heartbeat": True,
+    "executors.NAME.heartbeat.on_hung": "stop",
+    "executors.NAME.retry.elapsed_max": 86400.0,
+    "executors.NAME.retry.classes": {"rate_limited": {"base": "1m", "max_attempts": 10}},
+    "executors.NAME.success.task_error_codes": (3,),
+    "executors.NAME.success.files": ("out/report.txt",),
+    "executors.NAME.success.command": ("test", "-s", "out/report.txt"),
+}
 _EXAMPLE_HEAD = """\
 # Every setting of crewd, each with its default. Remove the first # of a line to change it.
 # The environment says the same with CREWD_HTTP__PORT=9464, a file http__port in the credentials folder too.
@@ -28,6 +56,9 @@ An unknown key in any of them is an error, told with the nearest name; all compl
 Durations are `"30s"`, `"1m30s"`, `"500ms"` or a number of seconds; sizes are `"16MiB"`, `"500kB"` or a number of
 bytes.
 A reload (SIGHUP) checks the whole before it changes anything; keys marked *restart* wait for the next start.
+
+In `[executors.NAME]` nothing has a default of its own: what it leaves out is as a task has it
+(docs/reference/run-file.md says how the two come together).
 
 `crewd config check` judges the settings, `crewd config show --origin` prints what counts and where it came from,
 `crewd config schema` prints the facts of this page as JSON Schema.
@@ -55,7 +86,7 @@ def as_markdown() -> str:
         lines += [f"## [{group}]", "", explanation, "", "| key | kind | default | |", "|---|---|---|---|"]
         for key in _keys_of(group):
             kind = f"{key.kind}, {key.bounds}" if key.bounds else key.kind
-            default = "" if key.default is None else f"`{toml_value(key.default, key.kind)}`"
+            default = "" if key.default is None and key.kind != "secret" else f"`{toml_value(key.default, key.kind)}`"
             notes = f"{key.description} *restart*" if key.needs_restart else key.description
             lines.append(f"| `{key.name}` | {kind} | {default} | {notes} |")
         lines.append("")
@@ -64,10 +95,15 @@ def as_markdown() -> str:
 
 def toml_value(value: Any, kind: str) -> str:
     """Write a value as TOML."""
+    if value is None:  # TOML has no word for nothing: an empty text says it where it may be said
+        return '""'
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(toml_value(each, "text") for each in value) + "]"
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{name} = {toml_value(each, 'text')}" for name, each in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
     if kind in ("duration", "size") or isinstance(value, str):
         # The escapes of a basic string of TOML are those of JSON for all that can stand here.
         text = value_text(value, kind).replace("\\", "\\\\").replace('"', '\\"')
@@ -87,6 +123,12 @@ def _comment(key: Key) -> str:
 def _example_of(key: Key) -> Any:
     if key.default is not None and ANY_NAME not in key.name:
         return key.default
-    # An override has no defaults of its own: show what it would override, and a matcher that fits someone.
+    if key.name in _EXAMPLES:
+        return _EXAMPLES[key.name]
+    # A table with a name of its own has no defaults: show what it would override.
+    if key.name.startswith("executors."):
+        *_, table, name = key.name.split(".")
+        if table != "heartbeat":
+            return plan_default(table, name)
     name = key.name.rsplit(".", 1)[1]
-    return next((other.default for other in every_key() if other.name == f"heartbeat.{name}"), _MATCHERS.get(name))
+    return next((other.default for other in every_key() if other.name == f"heartbeat.{name}"), None)

@@ -19,6 +19,9 @@ _BYTES = {
 DURATION_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d))+$|^\d+(\.\d+)?$"
 SIZE_PATTERN = r"^\d+(\.\d+)? ?(B|[kK]B|MB|GB|KiB|MiB|GiB|TiB)?$"
 
+# No quantity is longer. In a longer text the search for parts would take time that grows with its square.
+_TEXT_MAX = 64
+
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
 
@@ -27,9 +30,12 @@ def seconds(value: object) -> float:
     """Read a duration: a number is seconds, a text is `1d2h3m4s5ms` or any part of it. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is not a duration")  # noqa: TRY004 - pydantic passes on ValueError alone
-    number = _seconds_of(value.strip()) if isinstance(value, str) else float(value)
+    try:
+        number = _seconds_of(value.strip()) if isinstance(value, str) else float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{value!r} is not a duration")
+        raise ValueError(f"{_shown(value)} is not a duration")
     return number
 
 
@@ -40,12 +46,12 @@ def size(value: object) -> int:
     if isinstance(value, int):
         number = value
     else:
-        match = _SIZE.fullmatch(value.strip())
+        match = _SIZE.fullmatch(value.strip()) if len(value) <= _TEXT_MAX else None
         if match is None or match[2] not in _BYTES:
-            raise ValueError(f"{value!r} is not a size in bytes")
+            raise ValueError(f"{_shown(value)} is not a size in bytes")
         number = int(float(match[1]) * _BYTES[match[2]])
     if number < 0:
-        raise ValueError(f"{value!r} is not a size in bytes")
+        raise ValueError(f"{_shown(value)} is not a size in bytes")
     return number
 
 
@@ -71,6 +77,8 @@ def size_text(value: int) -> str:
 
 
 def _seconds_of(text: str) -> float:
+    if len(text) > _TEXT_MAX:
+        raise ValueError(f"{_shown(text)} is not a duration")
     parts = _PART.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
@@ -78,3 +86,11 @@ def _seconds_of(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a duration") from None
+
+
+def _shown(value: object) -> str:
+    # Not even repr() of every whole number: beyond 4300 digits Python refuses to write one.
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a number beyond 2**63"
+    text = repr(value)
+    return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 1] + "…"

@@ -4,12 +4,14 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from crewd.config.group import Group
 from crewd.config.quantities import duration_text
-from crewd.config.values import Duration, Fixed, Name, Secrets, Size, Texts
+from crewd.config.run_file.executor import Executor
+from crewd.config.values import Duration, Fixed, Name, Secrets, Size, Texts, Token, VariableNames
 
 
 def _check_order(which: str, warn: float, stale: float, dead: float, hung: float) -> None:
@@ -33,10 +35,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-class Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Sources(Group):
@@ -193,6 +191,13 @@ class Http(Group):
     port: int = Field(
         default=9464, ge=0, le=65535, description="Port to listen on; 0 = any free one, told in daemon.json."
     )
+    token: Token = Field(
+        default=None,
+        description="With it, others than this machine's user may ask for changes; 16 characters or more.",
+    )
+    socket: bool = Field(
+        default=True, description="Also listen on crewd.sock in the state folder, for this machine's user alone."
+    )
     behind_proxy: bool = Field(
         default=False,
         description="Allow an address that others reach: something in front of it does TLS and logins.",
@@ -224,14 +229,105 @@ class Log(Group):
     )
 
 
+class Tasks(Group):
+    """Runs that crewd runs itself."""
+
+    enabled: bool = Field(default=True, description="Take runs at all; crewd only watches otherwise.")
+    max_parallel: int = Field(default=4, ge=1, le=10_000, description="Tasks of all runs at one time.")
+    start_rate: float = Field(default=20.0, ge=0, le=10_000, description="Starts in a second; 0 = no limit.")
+    start_burst: int = Field(
+        default=20, ge=1, le=100_000, description="So many starts at once, before start_rate counts."
+    )
+    folder: str = Field(default="", description="Folder of the attempts; none = runs/ in the state folder.")
+    inbox: str = Field(
+        default="", description="Folder whose run files are submitted; none = inbox/ in the state folder."
+    )
+    inbox_enabled: bool = Field(default=True, description="Watch the inbox.")
+    poll_seconds: Duration = Field(
+        default=0.25, ge=0.01, le=60, description="How often the output of workers is looked at."
+    )
+    drain_timeout: Duration = Field(
+        default=30.0, ge=0, le=86400, description="Told to stop, crewd waits so long for attempts that run."
+    )
+    shutdown_grace: Duration = Field(
+        default=15.0, ge=0, le=3600, description="After that, they have so long to be stopped and proven gone."
+    )
+    keep_days: int = Field(
+        default=14, ge=0, le=3650, description="Attempt folders of ended runs are removed after so many days."
+    )
+    keep_bytes: Size = Field(
+        default=10 * 2**30,
+        ge=0,
+        le=2**50,
+        description="The oldest of them are removed while all together are larger.",
+    )
+    cgroup: Literal["auto", "off"] = Field(
+        default="auto", description="auto = a cgroup for each attempt, where systemd delegates one."
+    )
+    retries_per_hour: int = Field(
+        default=200, ge=0, le=1_000_000, description="Retries of one crew within an hour; 0 = no limit."
+    )
+    env_pass: VariableNames = Field(
+        default=(
+            "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TERM",
+        ),
+        description="Variables that every worker takes over from crewd's own environment; no others.",
+    )  # fmt: skip
+
+
+class Circuits(Group):
+    """When a provider, or an executor, gets a rest: its tasks wait, and burn no attempts."""
+
+    failures: int = Field(default=3, ge=1, le=1000, description="So many failures of one class open a circuit.")
+    window: Duration = Field(default=300.0, ge=1, le=86400, description="Within this time.")
+    open_for: Duration = Field(
+        default=60.0, ge=1, le=86400, description="How long it stays open before one task tries again."
+    )
+    open_for_max: Duration = Field(
+        default=900.0, ge=1, le=7 * 86400, description="The longest it stays open after several tries that failed."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.open_for > self.open_for_max:
+            raise PydanticCustomError(
+                "order",
+                "open_for {least} is longer than open_for_max {most}",
+                {
+                    "least": duration_text(self.open_for),
+                    "most": duration_text(self.open_for_max),
+                    "remedy": "open_for <= open_for_max",
+                },
+            )
+        return self
+
+
+class Credentials(Group):
+    """Where the secrets of workers are."""
+
+    folder: str = Field(
+        default="", description="Folder with one file for each secret that tasks name; none = $CREDENTIALS_DIRECTORY."
+    )
+
+
 class DeadLetters(Group):
-    """Tasks that their runtime gave up."""
+    """Tasks that were given up: by their runtime, or by crewd."""
 
     threshold_per_hour: int = Field(
         default=3,
         ge=1,
         le=100_000,
         description="So many of one crew within an hour raise deadletter.threshold_exceeded.",
+    )
+    redrive_rate: float = Field(
+        default=1.0, ge=0.001, le=1000, description="When many are tried again: so many in a second."
+    )
+    parole: Literal["offer", "automatic", "off"] = Field(
+        default="offer",
+        description="What follows when the cause of some has passed: they are offered for another try, or get it.",
+    )
+    dead_rounds: int = Field(
+        default=3, ge=1, le=1000, description="A managed task that is dead for so many rounds is stopped as lost."
     )
 
 
@@ -265,6 +361,12 @@ class Settings(BaseSettings):
     metrics: Metrics = Field(default_factory=Metrics)
     http: Http = Field(default_factory=Http)
     log: Log = Field(default_factory=Log)
+    tasks: Tasks = Field(default_factory=Tasks)
+    executors: Annotated[Mapping[Name, Executor], Fixed, PlainSerializer(dict)] = Field(
+        default={}, validate_default=True, description="Templates that tasks build on, each under its name."
+    )
+    circuits: Circuits = Field(default_factory=Circuits)
+    secrets: Credentials = Field(default_factory=Credentials)
     dead_letters: DeadLetters = Field(default_factory=DeadLetters)
     redact: Redact = Field(default_factory=Redact)
 
@@ -302,7 +404,15 @@ NEEDS_RESTART = frozenset(
         "http.host",
         "http.port",
         "http.allowed_hosts",
+        "http.socket",
+        "http.token",
         "log.format",
         "redact.secrets",
+        "secrets.folder",
+        "tasks.cgroup",
+        "tasks.enabled",
+        "tasks.folder",
+        "tasks.inbox",
+        "tasks.inbox_enabled",
     }
 )

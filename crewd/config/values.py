@@ -7,8 +7,12 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from crewd.config import quantities
+
+# What crewd itself tells every worker.
+_OURS = ("CREWD_", "TRACEPARENT")
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,27 @@ class Kind:
 
     word: str
     example: str
+    item: str = ""  # what one entry of a list or table is called
+    key: str = ""  # what the names in a table are called
+
+
+def no_nul(text: str) -> str:
+    """Refuse what no argument, variable or path of Linux can hold."""
+    if "\0" in text:
+        raise PydanticCustomError("bad_text", "holds a NUL character", {"remedy": "take it out"})
+    return text
+
+
+def _not_ours(name: str) -> str:
+    if name.startswith(_OURS):
+        message = "{name} is set by crewd itself"
+        raise PydanticCustomError("bad_name", message, {"name": name, "remedy": "choose another name"})
+    return name
+
+
+def _no_secret(value: object) -> object:
+    """Take an empty text for none: a variable of the environment cannot say it otherwise."""
+    return None if value == "" else value
 
 
 def _texts(value: object) -> object:
@@ -66,14 +91,32 @@ Size = Annotated[
 Texts = Annotated[
     tuple[str, ...],
     BeforeValidator(_texts, json_schema_input_type=tuple[str, ...]),
-    Kind("list of texts", '["one", "two"]; in the environment: one,two'),
+    Kind("list of texts", '["one", "two"]; in the environment: one,two', item="text"),
+]
+Line = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"), Kind("line of text", '"text"')]
+VariableName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"),
+    AfterValidator(_not_ours),
+    Kind("variable", "letters, digits and _"),
+]
+VariableNames = Annotated[
+    tuple[VariableName, ...],
+    Field(max_length=256),
+    BeforeValidator(_texts, json_schema_input_type=tuple[str, ...]),
+    Kind("list of variables", '["ONE", "TWO"]; in the environment: ONE,TWO', item="variable name"),
 ]
 # Shorter ones would mask ordinary words, and so nothing would be safe from them.
 Secret = Annotated[SecretStr, Field(min_length=4)]
 Secrets = Annotated[
     tuple[Secret, ...],
     BeforeValidator(_secrets, json_schema_input_type=tuple[str, ...]),
-    Kind("list of secrets", "one a line in a file of the credentials folder"),
+    Kind("list of secrets", "one a line in a file of the credentials folder", item="text"),
+]
+Token = Annotated[
+    Annotated[SecretStr, Field(min_length=16)] | None,
+    BeforeValidator(_no_secret, json_schema_input_type=str | None),
+    Kind("secret", "it in the file http__token of the credentials folder"),
 ]
 # No dot: `heartbeat.overrides.NAME.tool` must say which part is the name.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from crewd.model.run import Expectation
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -34,6 +36,18 @@ class Thresholds:
             dead_after=self.dead_after * factor,
             hung_after=self.hung_after * factor,
         )
+
+    def expecting(self, wanted: Expectation) -> "Thresholds":
+        """What the owner of a task expects instead. What is not named stays, as far as the order allows it."""
+        dead = wanted.dead_after if wanted.dead_after is not None else self.dead_after
+        hung = wanted.hung_after if wanted.hung_after is not None else max(self.hung_after, dead)
+        dead = dead if wanted.dead_after is not None else min(dead, hung)
+        stale = wanted.stale_after if wanted.stale_after is not None else min(self.stale_after, dead / 2)
+        warn = wanted.warn_after if wanted.warn_after is not None else min(self.warn_after, stale / 2)
+        try:
+            return replace(self, warn_after=warn, stale_after=stale, dead_after=dead, hung_after=hung)
+        except ValueError:
+            return self  # no order among them: refused where a run file is read
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from crewd.engine.options import PatrolOptions
 from crewd.model.event import Event
 from crewd.model.verdict import Incident, Level, Reason
 
+UNKILLABLE = "unkillable"
+APART = frozenset({UNKILLABLE})  # causes that the engine of managed runs tells of, whatever a worker's standing says
+
 
 @dataclass(slots=True, eq=False)
 class Incidents:
@@ -22,9 +25,14 @@ class Incidents:
     def recall(self, incident: Incident) -> None:
         self.open.setdefault(incident.subject, {})[incident.cause] = incident
 
-    def set(self, subject: str, wanted: Iterable[Incident], wall: float) -> list[Incident]:
-        """Make the open incidents of one subject those that are wanted; returns the ones that changed."""
-        before = self.open.get(subject, {})
+    def set(self, subject: str, wanted: Iterable[Incident], wall: float, apart: bool = False) -> list[Incident]:
+        """Make the open incidents of one subject those that are wanted; returns the ones that changed.
+
+        `apart`: those of the causes in APART alone are meant; without it, all the others.
+        """
+        known = self.open.get(subject, {})
+        before = {cause: incident for cause, incident in known.items() if (cause in APART) is apart}
+        others = {cause: incident for cause, incident in known.items() if cause not in before}
         after = {incident.cause: before.get(incident.cause, incident) for incident in wanted}
         changed = [incident for cause, incident in after.items() if cause not in before]
         changed += [
@@ -32,11 +40,15 @@ class Incidents:
             for cause, incident in before.items()
             if cause not in after
         ]
-        if after:
-            self.open[subject] = after
+        if others or after:
+            self.open[subject] = others | after
         else:
             self.open.pop(subject, None)
         return changed
+
+    def apart(self) -> list[str]:
+        """Subjects with an open incident whose cause is in APART."""
+        return [subject for subject, open in self.open.items() if not APART.isdisjoint(open)]
 
 
 def subject_of(run_id: str, task_id: str = "") -> str:

@@ -35,6 +35,7 @@ class Intake:
     strangers: dict[str, tuple[str, ReadResult, int]] = field(default_factory=dict)  # run id -> root, why, rounds
     unread: dict[str, set[str]] = field(default_factory=dict)  # root -> runs without information
     unread_tasks: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # root -> (run, task)
+    managed: set[str] = field(default_factory=set)  # roots whose runs crewd itself runs
     _met: set[str] = field(default_factory=set)  # roots that have been looked at completely once
 
     def take_in(
@@ -42,6 +43,8 @@ class Intake:
     ) -> None:
         """Take in one root's look. Its observed clock runs only if the look was complete."""
         counted = pace.gap.counted
+        if source.tells_itself:
+            self.managed.add(source.key)
         if look.complete:
             self.book.advance(source.key, counted)
         for run in (self.cleaned(run) for run in look.changed):
@@ -55,8 +58,8 @@ class Intake:
                 )
                 continue
             self.touched.add(run.run_id)
-            told = list(changes(before, run, now.wall))
-            if returned:
+            told = [] if source.tells_itself else list(changes(before, run, now.wall))
+            if returned and not source.tells_itself:
                 told.insert(
                     0, run_event("run.discovered", run, now.wall, {"returned": True, "status": run.status_text})
                 )
@@ -64,7 +67,7 @@ class Intake:
                 tidings.tell(*told)
                 tidings.runs[run.run_id] = run
         for run_id in look.vanished:
-            self._vanish(run_id, source.key, now, tidings)
+            self._vanish(run_id, source, now, tidings)
         self._note_unread(source.key, look, pace)
         self._note_unread_tasks(source.key, look, pace)
         self.letters.take(look.letters, now, pace.running, tidings)
@@ -107,12 +110,14 @@ class Intake:
             return waiting
         return msgspec.structs.replace(waiting, detail=detail)
 
-    def _vanish(self, run_id: str, root: str, now: Reading, tidings: Tidings) -> None:
+    def _vanish(self, run_id: str, source: Source, now: Reading, tidings: Tidings) -> None:
         entry = self.book.entries.get(run_id)
-        if entry is None or entry.root != root:
+        if entry is None or entry.root != source.key:
             return
         self.book.drop(run_id)
         self.touched.add(run_id)
+        if source.tells_itself:
+            return
         # Gone from disk is not dead: nothing is concluded about its workers.
         tidings.tell(run_event("run.vanished", entry.run, now.wall, {"workers": len(entry.workers)}))
         tidings.vanished.append(run_id)

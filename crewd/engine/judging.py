@@ -39,6 +39,8 @@ class Court(msgspec.Struct, frozen=True):
         """What this worker's silence means, stretched while crewd doubts itself or the worker flaps."""
         task, run = worker.task, entry.run
         own = thresholds_for(self.default, self.overrides, run.runtime, run.crew, task.task_type, task.tool)
+        if task.expectation is not None:
+            own = own.expecting(task.expectation)
         return own.stretched(self.stretch(worker, observed))
 
     def stretch(self, worker: Worker, observed: float) -> float:

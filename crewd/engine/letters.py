@@ -1,32 +1,108 @@
-"""Letters: dead letters of runtimes, each told once, and an incident when a crew has too many within an hour."""
+"""Letters: dead letters, each told once, and an incident when a crew has too many within an hour.
 
-from collections.abc import Callable
+Runtimes write some; crewd itself writes one for each worker of an observed run that stays dead. Those of managed runs
+are their engine's: they are only counted here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 
-from crewd.engine.book import Book
+from crewd.engine.book import Book, Entry, Worker
 from crewd.engine.tidings import Tidings
 from crewd.model.event import Event
-from crewd.model.look import DeadLetter
+from crewd.model.failure import ErrorClass
+from crewd.model.look import OWN_LETTERS, DeadLetter
 from crewd.model.moment import Reading
-from crewd.model.verdict import Incident
+from crewd.model.verdict import Incident, Level
+from crewd.policy.fingerprint import fingerprint
 from crewd.telemetry.rates import SlidingWindow
 
 HOUR = 3600.0
+Attempt = tuple[str, str, int]  # run id, task id, attempt
 
 
 @dataclass(slots=True, eq=False)
 class Letters:
-    """What runtimes gave up."""
+    """What was given up."""
 
     book: Book
     redact: Callable[[str], str] = str
     known: set[str] = field(default_factory=set)
     open: dict[str, tuple[int, float | None]] = field(default_factory=dict)  # crew -> count, oldest wall time
     exceeded: set[str] = field(default_factory=set)  # crews that are over the threshold
+    own: dict[Attempt, DeadLetter] = field(default_factory=dict)  # open letters that crewd itself wrote
+    # Crew -> open letters of managed runs, which come and go as crewd's own do; those of runtimes stay.
+    managed: Callable[[], Mapping[str, tuple[int, float | None]]] = dict
     _window: SlidingWindow = field(default_factory=lambda: SlidingWindow(HOUR))
     _crews: set[str] = field(default_factory=set)  # crews with letters in the window
+    _dead: dict[Attempt, int] = field(default_factory=dict)  # dead, and not given up: for so many rounds
+
+    def recall(
+        self,
+        open: Mapping[str, tuple[int, float | None]],
+        managed: Iterable[DeadLetter],
+        own: Iterable[DeadLetter] = (),
+    ) -> None:
+        """Take over the counts of a former crewd, without the managed ones, which are counted by their owner."""
+        self.own.update({(letter.run_id, letter.task_id, letter.attempts): letter for letter in own})
+        theirs = Counter(letter.crew for letter in (*managed, *self.own.values()))
+        self.open.update(
+            {crew: (count - theirs[crew], oldest) for crew, (count, oldest) in open.items() if count > theirs[crew]}
+        )
+
+    def note(self, letter: DeadLetter, running: float) -> None:
+        """A managed task was given up: it counts towards the threshold of its crew."""
+        self._window.add(letter.crew, running)
+        self._crews.add(letter.crew)
+
+    def totals(self) -> dict[str, tuple[int, float | None]]:
+        """Crew -> open letters of all runtimes, and the wall time of the oldest."""
+        totals = dict(self.open)
+        own = ((letter.crew, (1, letter.at)) for letter in self.own.values())
+        for crew, (count, oldest) in chain(self.managed().items(), own):
+            others, at = totals.get(crew, (0, None))
+            times = [each for each in (oldest, at) if each is not None]
+            totals[crew] = (count + others, min(times, default=None))
+        return totals
+
+    def died(self, entry: Entry, worker: Worker) -> None:
+        """A worker of an observed run was judged dead; whether it stays so, rounds will tell."""
+        attempt = _attempt(entry, worker)
+        if _own_key(attempt) not in self.known:
+            self._dead.setdefault(attempt, 0)
+
+    def bury(self, rounds: int, counts: bool, now: Reading, running: float, tidings: Tidings) -> None:
+        """Give up whoever stayed dead for so many rounds. `counts`: this round is one, nothing restrains it."""
+        for attempt, dead_for in list(self._dead.items()):
+            found = self.book.find(*attempt[:2])
+            if found is None or _attempt(*found) != attempt or found[1].standing.level is not Level.DEAD:
+                del self._dead[attempt]
+            elif not counts or not self._is_read(*found):
+                continue
+            elif dead_for + 1 >= rounds:
+                del self._dead[attempt]
+                self._give_up(*found, now, running, tidings)
+            else:
+                self._dead[attempt] = dead_for + 1
+
+    def refute(self, attempt: Attempt, why: str, now: Reading, tidings: Tidings) -> None:
+        """An attempt lives, or ended well: crewd's own letter about it was wrong, and is taken back."""
+        letter = self.own.pop(attempt, None)
+        if letter is None:
+            return
+        note = f"it was not dead: {why}"
+        tidings.letters_settled.append(
+            msgspec.structs.replace(letter, state="discarded", settled_at=now.wall, settled_by="daemon", note=note)
+        )
+        data = {"key": letter.key, "reason": note, "error_class": letter.error_class}
+        run_id, task_id, number = attempt
+        tidings.tell(
+            Event("deadletter.discarded", now.wall, data, run_id, task_id, number, letter.runtime, letter.crew)
+        )
 
     def take(self, letters: tuple[DeadLetter, ...], now: Reading, running: float, tidings: Tidings) -> None:
         """Take in letters as they were read; the same one read again changes nothing."""
@@ -73,6 +149,19 @@ class Letters:
             for crew in sorted(self.exceeded)
         ]
 
+    def _is_read(self, entry: Entry, worker: Worker) -> bool:
+        """Whether this round knows anything of it: the result that it left may be what could not be read."""
+        return entry.unread is None and worker.unread is None and entry.root in self.book.read
+
+    def _give_up(self, entry: Entry, worker: Worker, now: Reading, running: float, tidings: Tidings) -> None:
+        letter = _own_letter(entry, worker, now.wall)
+        self.known.add(letter.key)
+        self.own[_attempt(entry, worker)] = letter
+        self._window.add(letter.crew, running)
+        self._crews.add(letter.crew)
+        tidings.letters.append(letter)
+        tidings.tell(_added(letter, letter.crew, now.wall, worker.task.attempt))
+
     def _count(self, crew: str, at: float | None) -> None:
         count, oldest = self.open.get(crew, (0, None))
         if at is not None:
@@ -80,12 +169,43 @@ class Letters:
         self.open[crew] = (count + 1, oldest)
 
 
-def _added(letter: DeadLetter, crew: str, at: float) -> Event:
+def _attempt(entry: Entry, worker: Worker) -> Attempt:
+    return entry.run.run_id, worker.task.task_id, worker.task.attempt
+
+
+def _own_key(attempt: Attempt) -> str:
+    run_id, task_id, number = attempt
+    return f"{OWN_LETTERS}{run_id}/{task_id}/{number}"
+
+
+def _own_letter(entry: Entry, worker: Worker, at: float) -> DeadLetter:
+    """What crewd itself knows of a worker that it gave up. Its runtime may still think that it works."""
+    run, task, standing = entry.run, worker.task, worker.standing
+    error_class = ErrorClass.HEARTBEAT_LOST.value
+    return DeadLetter(
+        run_id=run.run_id,
+        task_id=task.task_id,
+        reason="heartbeat-dead",
+        words=standing.because,
+        attempts=task.attempt,
+        error=task.error or standing.because,
+        at=at,
+        runtime=run.runtime,
+        key=_own_key(_attempt(entry, worker)),
+        crew=run.crew,
+        error_class=error_class,
+        fingerprint=fingerprint(error_class, standing.because),
+        evidence={"reason": standing.reason.value, "dead_since": standing.since, "process": worker.process.why},
+    )
+
+
+def _added(letter: DeadLetter, crew: str, at: float, attempt: int = 0) -> Event:
     data = {
+        "key": letter.key,
         "reason": letter.reason,
         "words": letter.words,
         "attempts": letter.attempts,
         "error": letter.error,
         "written_at": letter.at,
     }
-    return Event("deadletter.added", at, data, letter.run_id, letter.task_id, 0, letter.runtime, crew)
+    return Event("deadletter.added", at, data, letter.run_id, letter.task_id, attempt, letter.runtime, crew)

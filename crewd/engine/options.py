@@ -15,12 +15,19 @@ class PatrolOptions:
     discover_every: int = 12  # rounds between two searches for new roots
     waiting_alert_after: float = 600.0  # a human has been waited for so long
     dead_letters_per_hour: int = 3  # more of them open an incident
+    dead_rounds: int = 3  # after which a dead worker of an observed run is a dead letter
     pending_events_max: int = 20_000  # kept while the ledger cannot write
 
     def __post_init__(self) -> None:
         if not 1.0 <= self.interval <= 60.0:
             raise ValueError(f"interval must lie between 1 and 60 seconds: got {self.interval:g}; the default is 5")
-        for name in ("unreadable_after", "discover_every", "dead_letters_per_hour", "pending_events_max"):
+        for name in (
+            "unreadable_after",
+            "discover_every",
+            "dead_letters_per_hour",
+            "dead_rounds",
+            "pending_events_max",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1: got {getattr(self, name)}")
         for name in ("exit_settle", "look_timeout", "activity_every", "waiting_alert_after"):

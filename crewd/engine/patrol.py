@@ -27,6 +27,7 @@ from crewd.engine.judging import AT_ONCE, Court, due_from, is_due, judge_worker
 from crewd.engine.letters import Letters
 from crewd.engine.lookout import Lookout
 from crewd.engine.options import PatrolOptions
+from crewd.engine.oversight import Oversight
 from crewd.engine.pace import Pace
 from crewd.engine.picture import Picture
 from crewd.engine.recorder import Commits, Recorder
@@ -37,8 +38,8 @@ from crewd.host.clock import Clock
 from crewd.ledger.batch import Memory, StandingRow
 from crewd.model.moment import Reading
 from crewd.model.process import Identity
-from crewd.model.snapshot import Health, Snapshot
-from crewd.model.verdict import Incident, Standing
+from crewd.model.snapshot import Health, ManagedFigures, Snapshot
+from crewd.model.verdict import Incident, Level, Outcome, Standing
 from crewd.telemetry.listener import Listener
 
 STRANGERS_TOLD = 100  # incidents at once for runs that could never be read
@@ -67,6 +68,9 @@ class Patrol:
     verdicts: Verdicts = field(default_factory=Verdicts)
     incidents: Incidents = field(default_factory=Incidents)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    beforehand: Callable[[], None] = lambda: None  # called before each look
+    managed: Callable[[], ManagedFigures | None] = lambda: None  # how managed runs stand; None: there are none
+    oversight: Oversight = field(default_factory=Oversight)
     started_at: float = 0.0
     overflows: int = 0  # of file notification, since the last round: nothing is lost by them, the round reads all
     letters: Letters = field(init=False)
@@ -93,11 +97,12 @@ class Patrol:
         rows = memory.standings.values()
         self.book.remember(memory.runs, {(row.run_id, row.task_id, row.attempt): row.standing.level for row in rows})
         self.letters.known.update(memory.letter_keys)
-        self.letters.open.update(memory.letters_open)
+        self.letters.recall(memory.letters_open, memory.managed_letters, memory.own_letters)
         for verdict in memory.verdicts_open:
             self.verdicts.recall(verdict)
         for incident in memory.incidents_open:
             self.incidents.recall(incident)
+            self.oversight.recall(incident)
 
     async def run(self) -> None:
         """Patrol until cancelled."""
@@ -116,9 +121,11 @@ class Patrol:
         self.recorder.tidings.tell(*self.pace.step(now, self.pressure()))
         if self.number % self.options.discover_every == 1:
             await self.lookout.find()
+        self.beforehand()
         await self._look(now, figures)
         await self._see(now, figures)
         self._judge(now, figures)
+        self._oversee(now)
         self._settle(now)
         snapshot = self._picture(now)
         await self._tell(now, snapshot, figures)
@@ -188,6 +195,8 @@ class Patrol:
                 if is_due(entry, worker, observed):
                     before, judged = worker.standing, worker.verdict
                     judge_worker(entry, worker, observed, court)
+                    if worker.standing.level is Level.DEAD and entry.root not in self.intake.managed:
+                        self.letters.died(entry, worker)
                     if worker.verdict != judged:
                         self.intake.touched.add(entry.run.run_id)
                     self.braking.note(entry, worker)
@@ -198,15 +207,27 @@ class Patrol:
         dead_window = self.thresholds.dead_after
         brake = self.braking.step(live, self.pace.running, dead_window, self._common_cause(), now.wall)
         self.recorder.tidings.tell(*brake)
-        per_hour = self.options.dead_letters_per_hour
-        self.letters.over_threshold(self.pace.running, per_hour, now, self.recorder.tidings)
+        counts = self.pace.regular and not self.pace.hold.on and not self.braking.why
+        self.letters.bury(self.options.dead_rounds, counts, now, self.pace.running, self.recorder.tidings)
+
+    def _oversee(self, now: Reading) -> None:
+        """JUDGE crewd itself: what concerns no single worker, and the engine of managed runs."""
+        tidings, per_hour = self.recorder.tidings, self.options.dead_letters_per_hour
+        tidings.tell(*self.oversight.look(self.managed(), self.pace.gap.counted, self.options.interval, now.wall))
+        self.letters.over_threshold(self.pace.running, per_hour, now, tidings)
         about_all = self.braking.incidents(now.wall) + self.letters.incidents(now.wall, per_hour)
+        about_all += self.oversight.incidents(now.wall)
         about_all += [
             stranger_incident(run_id, root, why.value, now.wall)
             for run_id, (root, why, rounds) in list(self.intake.strangers.items())[:STRANGERS_TOLD]
             if rounds >= self.options.unreadable_after
         ]
         self._set_incidents("crewd", about_all, now)
+        stuck = self.oversight.unkillable(self._crew_of, now.wall)
+        for subject in {*stuck, *self.incidents.apart()}:
+            # After a start it takes a while to find again who does not end.
+            if subject in stuck or not self.pace.hold.on:
+                self._set_incidents(subject, [stuck[subject]] if subject in stuck else [], now, apart=True)
 
     def _settle(self, now: Reading) -> None:
         """Label the dead verdicts whose truth has arrived. After this, the round's progress is old news."""
@@ -214,8 +235,13 @@ class Patrol:
         for verdict, why in settled:
             self.recorder.tidings.verdicts.append(verdict)
             self.recorder.tidings.tell(verdict_event(verdict, now.wall, why))
-        for _, worker in self.book.moved:
+            if verdict.outcome is Outcome.FALSE:
+                self._refute(verdict.run_id, verdict.task_id, verdict.attempt, why, now)
+        for entry, worker in self.book.moved:
             worker.progressed = False
+            if self.letters.own:  # it may move long after its verdict was settled
+                run_id, task = entry.run.run_id, worker.task
+                self._refute(run_id, task.task_id, task.attempt, "the attempt moved again", now)
         for worker in self._noticed:
             worker.noticed = False
         self.book.moved.clear()
@@ -274,8 +300,15 @@ class Patrol:
             wanted = worker_incidents(entry, worker, now.wall, self.options)
             self._set_incidents(subject_of(entry.run.run_id, worker.task.task_id), wanted, now)
 
-    def _set_incidents(self, subject: str, wanted: list[Incident], now: Reading) -> None:
-        for incident in self.incidents.set(subject, wanted, now.wall):
+    def _refute(self, run_id: str, task_id: str, attempt: int, why: str, now: Reading) -> None:
+        self.letters.refute((run_id, task_id, attempt), why, now, self.recorder.tidings)
+
+    def _crew_of(self, run_id: str) -> str:
+        run = self.book.known(run_id)
+        return run.crew if run is not None else ""
+
+    def _set_incidents(self, subject: str, wanted: list[Incident], now: Reading, apart: bool = False) -> None:
+        for incident in self.incidents.set(subject, wanted, now.wall, apart):
             self.recorder.tidings.incidents.append(incident)
             self.recorder.tidings.tell(incident_event(incident, now.wall))
 
@@ -304,11 +337,18 @@ class Patrol:
             hold_seconds_left=hold.seconds_left,
             brake=self.braking.why,
             local_health=self.pace.health,
-            degraded={"ledger": self.recorder.failed} if self.recorder.failed else {},
-            parts={"patrol": True, "ledger": not self.recorder.failed},
+            degraded=({"ledger": self.recorder.failed} if self.recorder.failed else {}) | self.oversight.degraded(),
+            parts={"patrol": True, "ledger": not self.recorder.failed} | self.oversight.parts(),
         )
         snapshot = self.picture.take(
-            self.book, self.intake.strangers, touched, now.wall, health, self.letters.open, self.verdicts.counts()
+            self.book,
+            self.intake.strangers,
+            touched,
+            now.wall,
+            health,
+            self.letters.totals(),
+            self.verdicts.counts(),
+            self.oversight.figures,
         )
         touched.clear()
         return snapshot

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from crewd.detection.options import Thresholds
 from crewd.engine.book import Book
 from crewd.model.look import ReadResult
-from crewd.model.snapshot import Health, RunView, Snapshot
+from crewd.model.snapshot import Health, ManagedFigures, RunView, Snapshot
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +26,7 @@ class Picture:
         health: Health,
         letters: Mapping[str, tuple[int, float | None]],
         verdicts_open: Mapping[tuple[str, str], int],
+        managed: ManagedFigures | None = None,
     ) -> Snapshot:
         """Make this round's snapshot. `touched` names the runs whose view is out of date."""
         if touched:
@@ -45,6 +46,7 @@ class Picture:
             observed=dict(book.observed),
             dead_letters=dict(letters),
             verdicts_open=dict(verdicts_open),
+            managed=managed,
             thresholds={
                 "default": {
                     "warn": self.thresholds.warn_after,

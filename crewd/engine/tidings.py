@@ -21,6 +21,7 @@ class Tidings:
     verdicts: list[DeadVerdict] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    letters_settled: list[DeadLetter] = field(default_factory=list)
     dropped: int = 0  # events given up because the ledger could not write for too long
 
     def tell(self, *events: Event) -> None:
@@ -29,7 +30,7 @@ class Tidings:
     def empty(self) -> bool:
         return not (
             self.events or self.runs or self.vanished or self.standings or self.gone or self.verdicts
-            or self.incidents or self.letters
+            or self.incidents or self.letters or self.letters_settled
         )  # fmt: skip
 
     def batch(self, more: tuple[Event, ...] = ()) -> Batch:
@@ -43,6 +44,7 @@ class Tidings:
             verdicts=tuple(self.verdicts),
             incidents=tuple(self.incidents),
             letters=tuple(self.letters),
+            letters_settled=tuple(self.letters_settled),
         )
 
     def cap(self, events_max: int) -> None:

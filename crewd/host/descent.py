@@ -33,6 +33,15 @@ def living_below(proc: str, pid: int) -> tuple[str, ...]:
     return tuple(names)
 
 
+def first_child(proc: str, pid: int) -> int | None:
+    """Name the oldest living child of a process; None: it has none."""
+    for child in _children(proc, pid):
+        found = read_stat(proc, child)
+        if found is not None and found.letter not in "ZX":
+            return child
+    return None
+
+
 def established(proc: str, pid: int) -> int | None:
     """Count the established TCP connections of a process; None where its descriptors may not be read."""
     try:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 CHUNK = 1 << 16
 PF_KTHREAD = 0x00200000  # linux/sched.h
+# ppid, pgrp, session, flags, utime, stime, num_threads, starttime: counted from the state, which is field 3
+PLACES = tuple(place - 3 for place in (4, 5, 6, 9, 14, 15, 20, 22))
 
 
 class Stat(NamedTuple):
@@ -17,6 +19,13 @@ class Stat(NamedTuple):
     start_ticks: int  # since boot
     is_kernel: bool  # a thread of the kernel: never has argv or environment
     threads: int = 1
+    group: int = 0  # process group
+    session: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it runs any more. The first thread may end before the others: that is no zombie yet."""
+        return self.letter in "ZX" and self.threads <= 1
 
 
 def read_proc(path: str, limit: int = CHUNK) -> bytes:
@@ -51,9 +60,9 @@ def parse_stat(data: bytes) -> Stat | None:
         return None
     try:
         # fields[0] is field 3, the state.
-        parent, flags, user, system, threads, start = (int(fields[place - 3]) for place in (4, 9, 14, 15, 20, 22))
+        parent, group, session, flags, user, system, threads, start = map(int, map(fields.__getitem__, PLACES))
     except ValueError:
         return None
     name = head.partition(b"(")[2].decode("utf-8", "replace")
     letter = fields[0].decode("ascii", "replace")
-    return Stat(name, letter, parent, user + system, start, bool(flags & PF_KTHREAD), threads)
+    return Stat(name, letter, parent, user + system, start, bool(flags & PF_KTHREAD), threads, group, session)

@@ -63,13 +63,14 @@ class Memory(msgspec.Struct, frozen=True):
     circuits: tuple[CircuitState, ...] = ()
     pauses: tuple[Pause, ...] = ()
     managed_letters: tuple[DeadLetter, ...] = ()  # open letters of managed runs, oldest first
+    own_letters: tuple[DeadLetter, ...] = ()  # open letters that crewd itself wrote about runs of others
 
 
 class LedgerStats(msgspec.Struct, frozen=True):
     """The ledger's own figures since it was opened."""
 
     commits: int = 0  # transactions: one may carry the batches of many callers
-    batches: int = 0
+    batches: int = 0  # and conditional changes
     events: int = 0
     failures: int = 0
     # Seconds from the writer's taking up a group to its being durable: (upper bound, transactions at or below it).

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from crewd.errors import CrewdError, DaemonUnreachable, Refused
+from crewd.model.work import Unavailable
 
 
 class LedgerError(CrewdError):
     """Everything that the ledger raises on purpose."""
 
 
-class LedgerFailed(LedgerError):
+class LedgerFailed(LedgerError, Unavailable):
     """Nothing of this call may be relied upon: the ledger goes on without it, in this process.
 
     Should the process end before the disk works again, its successor may find the batch whole, or not at all. A later
@@ -26,6 +27,15 @@ class LedgerForbidden(LedgerFailed):
 
 class BatchRefused(LedgerError):
     """The batch holds a value that cannot be written; it was left out whole, and no other batch suffered."""
+
+
+class KeyTaken(BatchRefused):
+    """Another run was submitted with this idempotency key: the caller's run is that one. `run_id` names it."""
+
+    def __init__(self, run_id: str, key: str = "") -> None:
+        super().__init__(f"the idempotency key {key!r} is that of run {run_id}; look at that run, or use another key")
+        self.run_id = run_id
+        self.key = key
 
 
 class LedgerMissing(LedgerError):

@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import apsw
 import msgspec
@@ -13,6 +15,7 @@ from crewd.host.clock import Clock
 from crewd.host.files import AlreadyLocked, FolderLock
 from crewd.ledger import pruning, rows
 from crewd.ledger.batch import Batch, LedgerStats, Memory
+from crewd.ledger.change import Change, Settled
 from crewd.ledger.errors import LedgerFailed, LedgerForbidden, LedgerLocked
 from crewd.ledger.opening import NAME, make_folder, read_meta
 from crewd.ledger.options import LedgerOptions
@@ -21,6 +24,7 @@ from crewd.ledger.store import Store
 from crewd.ledger.writer import Writer
 from crewd.model.event import Event
 
+T = TypeVar("T")
 PROBES = "probes"
 PRUNE_ROWS = 1000  # in one transaction, so that commits between them wait some milliseconds
 
@@ -28,10 +32,14 @@ PRUNE_ROWS = 1000  # in one transaction, so that commits between them wait some 
 class Ledger:
     """The right to write into one state folder, from `open` to `close`."""
 
-    def __init__(self, path: Path, store: Store, writer: Writer) -> None:
+    def __init__(self, path: Path, store: Store, writer: Writer, clock: Clock) -> None:
         self._path = path
         self._store = store
         self._writer = writer
+        self._clock = clock
+        self._reader: Reader | None = None  # opened by the first question
+        self._opening = threading.Lock()
+        self._closed = False
 
     @classmethod
     def open(cls, folder: Path, clock: Clock, options: LedgerOptions | None = None) -> Self:
@@ -49,7 +57,7 @@ class Ledger:
             raise
         writer = Writer(store, clock, options, on_end=lock.close)
         writer.start()
-        return cls(folder / NAME, store, writer)
+        return cls(folder / NAME, store, writer, clock)
 
     def recall(self) -> Memory:
         """Read the present state, at a start. Raises LedgerDamaged, LedgerFailed."""
@@ -60,13 +68,33 @@ class Ledger:
         """Make a batch durable and return its events with their numbers.
 
         Batches that wait together share one transaction. A batch without content is answered at once. Cancelling
-        the wait does not recall the batch. Raises BatchRefused; LedgerFailed: the state here is as it was before, and
-        the same batch may be committed again. That tries a fresh connection; how long to wait is the caller's to say.
+        the wait does not recall the batch. Raises BatchRefused, KeyTaken; LedgerFailed: the state here is as it was
+        before, and the same batch may be committed again. That tries a fresh connection; how long to wait is the
+        caller's to say.
         """
         if batch == _NOTHING:
             return ()
-        events: tuple[Event, ...] = await self._writer.ask(batch)
-        return events
+        settled: Settled = await self._writer.ask(batch)
+        return settled.events
+
+    async def carry_out(self, change: Change) -> Settled:
+        """Have a change decided and made durable in one transaction; it waits and shares it as batches do.
+
+        Raises what `decide` raised; BatchRefused where its record cannot be written; LedgerFailed.
+        """
+        settled: Settled = await self._writer.ask(change)
+        return settled
+
+    async def read(self, question: Callable[[Reader], T]) -> T:
+        """Ask something of what is durable, in a thread; the writer goes on. Answers also while it cannot write.
+
+        Raises LedgerFailed, LedgerDamaged.
+        """
+        return await asyncio.to_thread(lambda: question(self._reading()))
+
+    def now(self) -> float:
+        """Wall time, by the clock that the ledger was opened with."""
+        return self._clock.read().wall
 
     async def retry(self) -> None:
         """Find out whether the ledger can write again, by a durable write of nothing new. Raises LedgerFailed."""
@@ -75,18 +103,21 @@ class Ledger:
     async def prune(self, before: float, max_rows: int = 100_000) -> int:
         """Delete up to `max_rows` rows older than the wall time `before`, a few at a time; returns how many.
 
-        Never an open verdict, an open incident, a dead letter, or a run that is still on disk. Raises LedgerFailed.
+        Never an open verdict, an open incident, a dead letter, a run that is still on disk, or a managed run that has
+        not ended, has an open dead letter or work that somebody holds. With a managed run go its tasks, work and
+        logs, and its idempotency key. Raises LedgerFailed.
         """
         old = await asyncio.to_thread(self._old_events, before, max_rows)
         for start in range(0, len(old), PRUNE_ROWS):
             await self._writer.ask(partial(pruning.forget_events, seqs=old[start : start + PRUNE_ROWS]))
         deleted = len(old)
-        while deleted < max_rows:
-            rows_max = min(PRUNE_ROWS, max_rows - deleted)
-            count: int = await self._writer.ask(partial(pruning.forget_settled, before=before, rows_max=rows_max))
-            deleted += count
-            if not count:
-                break
+        for forget in (pruning.forget_settled, pruning.forget_run):
+            while deleted < max_rows:
+                rows_max = min(PRUNE_ROWS, max_rows - deleted)
+                count: int = await self._writer.ask(partial(forget, before=before, rows_max=rows_max))
+                deleted += count
+                if not count:
+                    break
         return deleted
 
     def stats(self) -> LedgerStats:
@@ -98,7 +129,22 @@ class Ledger:
 
         Raises LedgerFailed where the disk does not let it end in time; then the folder stays taken.
         """
-        await self._writer.close()
+        try:
+            await self._writer.close()
+        finally:
+            with self._opening:
+                self._closed = True
+                reader, self._reader = self._reader, None
+            if reader is not None:
+                await asyncio.to_thread(reader.close)
+
+    def _reading(self) -> Reader:
+        with self._opening:
+            if self._closed:
+                raise LedgerFailed("the ledger is closed")
+            if self._reader is None:
+                self._reader = Reader.open(self._path.parent)
+            return self._reader
 
     def _old_events(self, before: float, max_rows: int) -> list[int]:
         # Not asked of the writer: it reads through all events, and commits would wait.

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from crewd.host.files import write_atomically
-from crewd.ledger import log, rows, schema
+from crewd.ledger import cells, log, rows, schema
 from crewd.ledger.errors import LedgerDamaged, LedgerFailed, LedgerForbidden, LedgerTooNew
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.schema import Migration
@@ -19,7 +19,7 @@ PRUNED_TO = "pruned_to"
 
 # SQLite's word for "this file is not sound", in its several forms. SQLError: a table or column is missing.
 # A text that is not UTF-8 was none when it was written.
-DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError, rows.Unsound, UnicodeDecodeError)
+DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, apsw.FormatError, cells.Unsound, UnicodeDecodeError)
 FAULTS = (apsw.Error, OSError, MemoryError)
 
 
@@ -65,7 +65,7 @@ def connect(path: Path, options: LedgerOptions) -> apsw.Connection:
     try:
         connection.set_busy_timeout(int(options.busy_seconds * 1000))
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
-        connection.create_scalar_function("check_of", rows.check_of, deterministic=True)
+        connection.create_scalar_function("check_of", cells.check_of, deterministic=True)
         connection.pragma("cell_size_check", True)
         connection.pragma("synchronous", "FULL")
         mode = connection.pragma("journal_mode", "WAL")
@@ -89,7 +89,7 @@ def last_seq(connection: apsw.Connection, path: Path) -> int:
 
 
 def read_meta(connection: apsw.Connection) -> dict[str, int]:
-    """Read the ledger's numbers about itself. Raises apsw.Error, rows.Unsound."""
+    """Read the ledger's numbers about itself. Raises apsw.Error, cells.Unsound."""
     return rows.read_meta(connection.execute("SELECT * FROM meta"))
 
 

@@ -1,10 +1,13 @@
-"""Retention: forgetting what is old and settled. Nothing open is ever forgotten, and no dead letter."""
+"""Retention: forgetting what is old and settled. Nothing open is ever forgotten, and no dead letter.
+
+The idempotency key of a managed run is kept as long as the run: until the retention after its end.
+"""
 
 from collections.abc import Sequence
 
 import apsw
 
-from crewd.ledger import rows
+from crewd.ledger import cells, rows
 from crewd.ledger.opening import PRUNED_TO, read_meta
 from crewd.model.verdict import Outcome
 
@@ -14,6 +17,12 @@ _DELETE_VERDICTS = """DELETE FROM verdicts WHERE rowid IN
     (SELECT rowid FROM verdicts WHERE outcome <> ? AND settled_at < ? LIMIT ?)"""
 _DELETE_INCIDENTS = """DELETE FROM incidents WHERE rowid IN
     (SELECT rowid FROM incidents WHERE resolved_at < ? LIMIT ?)"""
+_SELECT_ENDED = """SELECT * FROM managed_runs AS run WHERE ended_at < ?
+    AND NOT EXISTS (SELECT 1 FROM letters WHERE run_id = run.run_id AND state = 'open')
+    AND NOT EXISTS (SELECT 1 FROM work WHERE state = 'leased' AND key > run.run_id || '/' AND key < run.run_id || '0')
+    ORDER BY ended_at LIMIT 1"""
+_DELETE_LOGS = """DELETE FROM logs WHERE (log, position) IN
+    (SELECT log, position FROM logs WHERE log = ?1 OR (log > ?2 AND log < ?3) ORDER BY log, position LIMIT ?4)"""
 # A run that is still on disk stays: the next start would take it for a new one.
 _DELETE_RUNS = """DELETE FROM runs WHERE rowid IN
     (SELECT rowid FROM runs WHERE updated < ? AND vanished = 1 LIMIT ?)"""
@@ -41,6 +50,32 @@ def forget_settled(connection: apsw.Connection, before: float, rows_max: int) ->
     if deleted:
         _give_back(connection)
     return deleted
+
+
+def forget_run(connection: apsw.Connection, before: float, rows_max: int) -> int:
+    """Delete the managed run that ended first before the wall time `before`, with all that is its own.
+
+    A long log goes first, `rows_max` records at a time; the rest goes together, so that nobody meets half a run.
+    """
+    row = connection.execute(_SELECT_ENDED, (before,)).get
+    if row is None:
+        return 0
+    run_id = row[0]
+    cells.verify("managed run", run_id, row)  # an end that crewd did not write forgets nothing
+    # What belongs to a run is named RUN or RUN/...; no id holds a "/", and "0" is the character behind it.
+    own = (run_id, f"{run_id}/", f"{run_id}0")
+    deleted = _delete(connection, _DELETE_LOGS, (*own, rows_max))
+    if deleted < rows_max:
+        deleted += _delete(connection, "DELETE FROM managed_tasks WHERE run_id = ?", (run_id,))
+        deleted += _delete(connection, "DELETE FROM work WHERE key > ? AND key < ?", own[1:])
+        deleted += _delete(connection, "DELETE FROM managed_runs WHERE run_id = ?", (run_id,))
+    _give_back(connection)
+    return deleted
+
+
+def _delete(connection: apsw.Connection, sql: str, bindings: tuple[object, ...]) -> int:
+    connection.execute(sql, bindings)
+    return connection.changes()
 
 
 def _give_back(connection: apsw.Connection) -> None:

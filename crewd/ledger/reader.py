@@ -2,7 +2,7 @@
 
 import heapq
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -11,18 +11,22 @@ from urllib.parse import quote
 
 import apsw
 
-from crewd.ledger import log, rows, schema
+from crewd.ledger import cells, log, rows, schema, work_rows
 from crewd.ledger.batch import Memory, StandingRow
+from crewd.ledger.cells import Row
 from crewd.ledger.errors import LedgerFailed, LedgerMissing, LedgerTooNew
 from crewd.ledger.opening import LAST_SEQ, NAME, PRUNED_TO, read_meta, told_as_ledger_errors
 from crewd.ledger.recall import recall
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
+from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident
+from crewd.model.work import Item, Lease, LogRecord
 
 V = TypeVar("V")
 BUSY_MILLISECONDS = 5000
+ALL = -1  # SQLite's word for no limit
 
 
 class Reader:
@@ -73,7 +77,7 @@ class Reader:
             marks = ",".join("?" * len(types))
             # The + keeps SQLite from choosing the index by type, which would have it sort.
             among = f" AND +type IN ({marks})" if types else ""
-            found: Iterable[rows.Row] = self._events(f"run_id = ?{among}", (run_id, *types), after, limit, order)
+            found: Iterable[Row] = self._events(f"run_id = ?{among}", (run_id, *types), after, limit, order)
         elif types:
             # One question for each type: SQLite would sort all of them together.
             found = heapq.merge(
@@ -111,9 +115,76 @@ class Reader:
             return self._values(Incident, "SELECT * FROM incidents WHERE resolved_at IS NULL ORDER BY opened_at")
         return self._values(Incident, "SELECT * FROM incidents ORDER BY opened_at")
 
-    def letters(self) -> list[DeadLetter]:
-        """Dead letters in the order in which crewd met them."""
-        return self._values(DeadLetter, "SELECT * FROM letters ORDER BY rowid")
+    def letters(self, state: str | None = None, limit: int = ALL) -> list[DeadLetter]:
+        """Dead letters in the order in which crewd met them; of one state (open, redriven, discarded), or of all."""
+        if state is None:
+            return self._values(DeadLetter, "SELECT * FROM letters ORDER BY rowid LIMIT ?", (limit,))
+        return self._values(
+            DeadLetter, "SELECT * FROM letters WHERE state = ? ORDER BY rowid LIMIT ?", (state, limit)
+        )
+
+    def letter(self, key: str) -> DeadLetter | None:
+        """One dead letter; None where there is none of that key."""
+        return next(iter(self._values(DeadLetter, "SELECT * FROM letters WHERE key = ?", (key,))), None)
+
+    def managed(self, run_id: str) -> ManagedRun | None:
+        """One managed run, also if it ended; None where there is none, or it was pruned."""
+        return next(iter(self._values(ManagedRun, "SELECT * FROM managed_runs WHERE run_id = ?", (run_id,))), None)
+
+    def managed_runs(self, limit: int = 1000, ended: bool | None = None, crew: str = "") -> list[ManagedRun]:
+        """Managed runs, the newest submitted first; only those that ended, or have not; only those of one crew."""
+        where = {None: "TRUE", True: "ended_at IS NOT NULL", False: "ended_at IS NULL"}[ended]
+        return self._values(
+            ManagedRun,
+            f"SELECT * FROM managed_runs WHERE {where} AND ? IN ('', crew) "  # noqa: S608 -- of constants
+            "ORDER BY submitted_at DESC, rowid DESC LIMIT ?",
+            (crew, limit),
+        )
+
+    def managed_tasks(self, run_id: str) -> list[ManagedTask]:
+        """All tasks of a managed run, in the order in which they were first written."""
+        return self._values(ManagedTask, "SELECT * FROM managed_tasks WHERE run_id = ? ORDER BY rowid", (run_id,))
+
+    def run_of_key(self, key: str) -> str | None:
+        """Id of the managed run that was submitted with this idempotency key."""
+        found = self._values(ManagedRun, "SELECT * FROM managed_runs WHERE key = ? AND key <> ''", (key,))
+        return found[0].plan.run_id if found else None
+
+    def circuits(self) -> list[CircuitState]:
+        """Circuits as last written, by name."""
+        return self._values(CircuitState, "SELECT * FROM circuits ORDER BY name")
+
+    def pauses(self) -> list[Pause]:
+        """The pauses in force, by scope."""
+        return self._values(Pause, "SELECT * FROM pauses ORDER BY scope")
+
+    def ready(self, now: float, limit: int = 1000) -> list[Item]:
+        """Items of work that could be pulled at the wall time `now`, best first."""
+        return [entry.item() for entry in self._entries(work_rows.SELECT_READY, (now, limit))]
+
+    def leases(self) -> list[Lease]:
+        """All leases that are in force, or whose time is over and nobody has offered them again.
+
+        Reads through all items: one that is held is not to be overlooked for damage to an index, or to another row.
+        """
+        return [entry.lease() for entry in self._entries(work_rows.SELECT_ALL, ()) if entry.state == work_rows.LEASED]
+
+    def result(self, key: str) -> Mapping[str, Any] | None:
+        """The recorded outcome of an item of work; None where there is none."""
+        return next((entry.outcome() for entry in self._entries(work_rows.FIND, (key,))), None)
+
+    def depth(self, now: float) -> dict[str, int]:
+        """How many items of work are ready, delayed, leased, buried and withdrawn."""
+        counts = dict.fromkeys(("ready", "delayed", "leased", "buried", "withdrawn"), 0)
+        counts |= dict(self._rows(work_rows.COUNT, (now,)))
+        counts["ready"] -= counts["delayed"]
+        return counts
+
+    def log(self, name: str, after: int = 0, limit: int = 1000) -> list[LogRecord]:
+        """The first `limit` records of a log behind the position `after`."""
+        found = self._rows(work_rows.SELECT_RECORDS, (name, after, limit))
+        with told_as_ledger_errors(self._path):
+            return [work_rows.read_record(row) for row in found]
 
     def last_seq(self) -> int:
         """The newest number ever given to an event; 0 before the first."""
@@ -146,7 +217,7 @@ class Reader:
     ) -> None:
         self.close()
 
-    def _events(self, where: str, bindings: tuple[Any, ...], after: int, limit: int, order: str) -> list[rows.Row]:
+    def _events(self, where: str, bindings: tuple[Any, ...], after: int, limit: int, order: str) -> list[Row]:
         return self._rows(
             f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE {where} AND seq > ? "  # noqa: S608 -- of constants
             f"ORDER BY seq {order} LIMIT ?",
@@ -158,12 +229,17 @@ class Reader:
             return read_meta(self._connection).get(name, 0)
 
     def _values(self, kind: type[V], sql: str, bindings: tuple[Any, ...] = ()) -> list[V]:
-        read = rows.body_reader(kind)
+        read = cells.body_reader(kind)
         found = self._rows(sql, bindings)
         with told_as_ledger_errors(self._path):
             return [read(row) for row in found]
 
-    def _rows(self, sql: str, bindings: tuple[Any, ...]) -> list[rows.Row]:
+    def _entries(self, sql: str, bindings: tuple[Any, ...]) -> list[work_rows.Entry]:
+        found = self._rows(sql, bindings)
+        with told_as_ledger_errors(self._path):
+            return [work_rows.Entry.read(row) for row in found]
+
+    def _rows(self, sql: str, bindings: tuple[Any, ...]) -> list[Row]:
         with self._turn, told_as_ledger_errors(self._path):
             return self._connection.execute(sql, bindings).fetchall()
 

@@ -1,27 +1,21 @@
 """Values to rows and back. Each row carries a check over its own content, and is never believed without it."""
 
-import math
-import zlib
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import msgspec
 
+from crewd.ledger import cells
 from crewd.ledger.batch import Batch, StandingRow
+from crewd.ledger.cells import Row, checked, integer, moment, moment_or_none, text
 from crewd.ledger.errors import BatchRefused
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
+from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause, name_of
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident
 
-Row = tuple[Any, ...]
-V = TypeVar("V")
-
-# What encoding a value can end in. Nothing of it has to do with the disk.
-REFUSALS = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
-
-_encoder = msgspec.json.Encoder()
-_INTEGER_MAX = 2**63 - 1  # of SQLite
+Statement = tuple[str, list[Row]]
 
 EVENT_COLUMNS = 'seq, at, type, run_id, task_id, attempt, runtime, crew, actor, data, "check"'
 INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 -- constants only
@@ -45,21 +39,45 @@ INSERT_STANDING = "INSERT OR REPLACE INTO standings VALUES (?,?,?,?,?)"
 DELETE_STANDING = "DELETE FROM standings WHERE run_id = ? AND task_id = ?"
 INSERT_VERDICT = "INSERT OR REPLACE INTO verdicts VALUES (?,?,?,?,?,?,?,?)"
 INSERT_INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?,?,?,?,?,?)"
-# A letter does not name its crew; its run does, and may be gone when the letter is counted.
+# A letter that does not name its crew is its run's, which may be gone when the letter is counted.
 INSERT_LETTER = """
-    INSERT OR IGNORE INTO letters SELECT ?1, ?2, crew, ?3, ?4, check_of(?1, ?2, crew, ?3, ?4)
-    FROM (SELECT coalesce((SELECT crew FROM runs WHERE run_id = ?2), '') AS crew)
+    INSERT OR IGNORE INTO letters SELECT ?1, ?2, crew, ?4, ?5, ?6, check_of(?1, ?2, crew, ?4, ?5, ?6)
+    FROM (SELECT coalesce(
+        nullif(?3, ''),
+        (SELECT crew FROM runs WHERE run_id = ?2), (SELECT crew FROM managed_runs WHERE run_id = ?2), ''
+    ) AS crew)
 """
+# What was known of its crew stays known, if the row that says so is sound.
+SETTLE_LETTER = """
+    INSERT INTO letters SELECT ?1, ?2, crew, ?4, ?5, ?6, check_of(?1, ?2, crew, ?4, ?5, ?6)
+    FROM (SELECT coalesce(
+        nullif(?3, ''),
+        (SELECT crew FROM letters WHERE key = ?1 AND "check" = check_of(key, run_id, crew, at, state, body)),
+        (SELECT crew FROM runs WHERE run_id = ?2), (SELECT crew FROM managed_runs WHERE run_id = ?2), ''
+    ) AS crew) WHERE TRUE
+    ON CONFLICT (key) DO UPDATE SET run_id = excluded.run_id, crew = excluded.crew, at = excluded.at,
+        state = excluded.state, body = excluded.body, "check" = excluded."check"
+"""
+INSERT_MANAGED_RUN = (
+    "INSERT INTO managed_runs VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (run_id) DO UPDATE SET key = excluded.key, "
+    "crew = excluded.crew, status = excluded.status, submitted_at = excluded.submitted_at, "
+    'ended_at = excluded.ended_at, body = excluded.body, "check" = excluded."check"'
+)
+INSERT_MANAGED_TASK = (
+    "INSERT INTO managed_tasks VALUES (?,?,?,?,?,?,?) ON CONFLICT (run_id, task_id) DO UPDATE SET "
+    "state = excluded.state, attempt = excluded.attempt, fence = excluded.fence, body = excluded.body, "
+    '"check" = excluded."check"'
+)
+INSERT_CIRCUIT = "INSERT OR REPLACE INTO circuits VALUES (?,?,?,?)"
+INSERT_PAUSE = "INSERT OR REPLACE INTO pauses VALUES (?,?,?)"
+DELETE_PAUSE = "DELETE FROM pauses WHERE scope = ?"
 
 
 class Prepared(NamedTuple):
     """A batch as it will be written: all that can be wrong with its values has been found."""
 
     events: tuple[Event, ...]  # with their seq
-    statements: list[tuple[str, list[Row]]]
-
-    def size(self) -> int:
-        return sum(len(rows) for _, rows in self.statements)
+    statements: list[Statement]
 
 
 def prepare(batch: Batch, last_seq: int, now: float) -> Prepared:
@@ -74,164 +92,109 @@ def prepare(batch: Batch, last_seq: int, now: float) -> Prepared:
         statements = [
             (INSERT_EVENT, [_event_row(event) for event in events]),
             (INSERT_RUN, [_run_row(run, now) for run in batch.runs]),
-            (VANISH_RUN, [(now, _text(run_id)) for run_id in batch.vanished]),
-            (VANISH_STANDINGS, [(_text(run_id),) for run_id in batch.vanished]),
+            (VANISH_RUN, [(now, text(run_id)) for run_id in batch.vanished]),
+            (VANISH_STANDINGS, [(text(run_id),) for run_id in batch.vanished]),
             (INSERT_STANDING, [_standing_row(row) for row in batch.standings]),
-            (DELETE_STANDING, [(_text(run_id), _text(task_id)) for run_id, task_id in batch.gone]),
+            (DELETE_STANDING, [(text(run_id), text(task_id)) for run_id, task_id in batch.gone]),
             (INSERT_VERDICT, [_verdict_row(verdict) for verdict in batch.verdicts]),
             (INSERT_INCIDENT, [_incident_row(incident) for incident in batch.incidents]),
+            (INSERT_MANAGED_RUN, [_managed_run_row(run) for run in batch.managed]),
+            (INSERT_MANAGED_TASK, [_managed_task_row(task) for task in batch.tasks]),
             (INSERT_LETTER, [_letter_row(letter) for letter in batch.letters]),
+            (SETTLE_LETTER, [_letter_row(letter) for letter in batch.letters_settled]),
+            (INSERT_CIRCUIT, [_circuit_row(circuit) for circuit in batch.circuits]),
+            (INSERT_PAUSE, [_pause_row(pause) for pause in batch.pauses]),
+            (DELETE_PAUSE, [(text(scope),) for scope in batch.resumed]),
             (INSERT_CURSOR, [cursor_row(name, value) for name, value in batch.cursors.items()]),
         ]
-    except REFUSALS as error:
+    except cells.REFUSALS as error:
         raise BatchRefused(f"a batch of {len(batch.events)} events cannot be written: {error}") from error
     return Prepared(events, [(sql, rows) for sql, rows in statements if rows])
 
 
-def check_of(*content: object) -> int:
-    """CRC-32 over a row's content, in the order of its columns."""
-    return zlib.crc32(_encoder.encode(content))
-
-
 def meta_row(name: str, value: int) -> Row:
-    return _checked(name, value)
+    return checked(name, value)
 
 
 def cursor_row(name: str, value: str) -> Row:
-    return _checked(_text(name), _text(value))
+    return checked(text(name), text(value))
 
 
 def read_event(row: Row) -> Event:
     """Turn a row of EVENT_COLUMNS into the event. Raises Unsound."""
-    _verify("event", row[0], row)
+    cells.verify("event", row[0], row)
     seq, at, kind, run_id, task_id, attempt, runtime, crew, actor, data, _ = row
     return Event(
-        kind, at, _parse(dict[str, Any], data, "event", seq), run_id, task_id, attempt, runtime, crew, actor, seq
+        kind, at, cells.parse(dict[str, Any], data, "event", seq), run_id, task_id, attempt, runtime, crew, actor, seq
     )
 
 
 def read_meta(rows: Iterable[Row]) -> dict[str, int]:
     """Turn the rows of `meta` into a mapping. Raises Unsound."""
-    return {row[0]: row[1] for row in rows if _verify("meta", row[0], row)}
+    return {row[0]: row[1] for row in rows if cells.verify("meta", row[0], row)}
 
 
 def read_cursors(rows: Iterable[Row]) -> dict[str, str]:
     """Turn the rows of `cursors` into a mapping. Raises Unsound."""
-    return {row[0]: row[1] for row in rows if _verify("cursor", row[0], row)}
-
-
-def body_reader(kind: type[V]) -> Callable[[Row], V]:
-    """Make the function that turns a row (columns .., body, check) into a value. It raises Unsound."""
-    decoder = msgspec.json.Decoder(kind)
-    name = kind.__name__
-
-    def read(row: Row) -> V:
-        _verify(name, row[0], row)
-        try:
-            return decoder.decode(row[-2])
-        except msgspec.MsgspecError as error:
-            raise Unsound(f"the {name} {row[0]!r} cannot be understood: {error}") from error
-
-    return read
-
-
-class Unsound(Exception):
-    """A row is not what was written. Whoever knows the file turns this into LedgerDamaged."""
+    return {row[0]: row[1] for row in rows if cells.verify("cursor", row[0], row)}
 
 
 def _event_row(event: Event) -> Row:
-    return _checked(
+    return checked(
         event.seq,
-        _moment(event.at),
-        _text(event.type),
-        _text(event.run_id),
-        _text(event.task_id),
-        _integer(event.attempt),
-        _text(event.runtime),
-        _text(event.crew),
-        _text(event.actor),
-        _json(event.data),
+        moment(event.at),
+        text(event.type),
+        text(event.run_id),
+        text(event.task_id),
+        integer(event.attempt),
+        text(event.runtime),
+        text(event.crew),
+        text(event.actor),
+        cells.json(event.data),
     )
 
 
 def _run_row(run: Run, now: float) -> Row:
-    columns = (_text(run.run_id), _text(run.runtime), _text(run.crew), run.status.value, _text(run.folder))
-    return _checked(*columns, now, 0, _json(run))
+    columns = (text(run.run_id), text(run.runtime), text(run.crew), run.status.value, text(run.folder))
+    return checked(*columns, now, 0, cells.json(run))
 
 
 def _standing_row(row: StandingRow) -> Row:
-    return _checked(_text(row.run_id), _text(row.task_id), row.standing.level.value, _json(row))
+    return checked(text(row.run_id), text(row.task_id), row.standing.level.value, cells.json(row))
 
 
 def _verdict_row(verdict: DeadVerdict) -> Row:
-    key = (_text(verdict.run_id), _text(verdict.task_id), _integer(verdict.attempt))
-    return _checked(
-        *key, verdict.outcome.value, _moment(verdict.opened_at), _moment_or_none(verdict.settled_at), _json(verdict)
-    )
+    key = (text(verdict.run_id), text(verdict.task_id), integer(verdict.attempt))
+    times = (moment(verdict.opened_at), moment_or_none(verdict.settled_at))
+    return checked(*key, verdict.outcome.value, *times, cells.json(verdict))
 
 
 def _incident_row(incident: Incident) -> Row:
-    key = (_text(incident.subject), _text(incident.cause), _moment(incident.opened_at))
-    return _checked(*key, _moment_or_none(incident.resolved_at), _json(incident))
+    key = (text(incident.subject), text(incident.cause), moment(incident.opened_at))
+    return checked(*key, moment_or_none(incident.resolved_at), cells.json(incident))
 
 
 def _letter_row(letter: DeadLetter) -> Row:
-    return _text(letter.key), _text(letter.run_id), _moment_or_none(letter.at), _json(letter)
+    """The check follows in SQL: it covers the crew, which may have to be looked up."""
+    names = (text(letter.key), text(letter.run_id), text(letter.crew))
+    return *names, moment_or_none(letter.at), text(letter.state), cells.json(letter)
 
 
-def _checked(*columns: object) -> Row:
-    return *columns, check_of(*columns)
+def _managed_run_row(run: ManagedRun) -> Row:
+    # Exact: a command that was spelled out differently would be another command.
+    names = (cells.exact_text(run.plan.run_id), cells.exact_text(run.key), cells.exact_text(run.plan.crew))
+    times = (moment(run.submitted_at), moment_or_none(run.ended_at))
+    return checked(*names, run.status.value, *times, cells.exact_json(run))
 
 
-def _json(value: object) -> str:
-    try:
-        return _encoder.encode(value).decode()
-    except UnicodeEncodeError:
-        return _encoder.encode(_legible(msgspec.to_builtins(value))).decode()
+def _managed_task_row(task: ManagedTask) -> Row:
+    key = (cells.exact_text(task.run_id), cells.exact_text(task.task_id))
+    return checked(*key, name_of(task.state), integer(task.attempt), integer(task.fence), cells.json(task))
 
 
-def _legible(value: Any) -> Any:
-    """Spell out what is no Unicode: a folder's name may hold any bytes, and a ledger only text."""
-    match value:
-        case str():
-            return _text(value)
-        case dict():
-            return {_legible(key): _legible(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_legible(each) for each in value]
-    return value
+def _circuit_row(circuit: CircuitState) -> Row:
+    return checked(text(circuit.name), text(circuit.state), cells.json(circuit))
 
 
-def _text(value: str) -> str:
-    if value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode()
-
-
-def _integer(value: int) -> int:
-    if not -_INTEGER_MAX <= value <= _INTEGER_MAX:
-        raise ValueError(f"{value} is too large a number for a column")
-    return value
-
-
-def _moment(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is no time")
-    return value + 0.0  # SQLite keeps no sign of zero, and the check would tell the two apart
-
-
-def _moment_or_none(value: float | None) -> float | None:
-    return None if value is None else _moment(value)
-
-
-def _verify(name: str, key: object, row: Row) -> bool:
-    if check_of(*row[:-1]) != row[-1]:
-        raise Unsound(f"the {name} {key!r} is not what was written")
-    return True
-
-
-def _parse(kind: type[V], text: str, name: str, key: object) -> V:
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
-        raise Unsound(f"the {name} {key!r} cannot be understood: {error}") from error
+def _pause_row(pause: Pause) -> Row:
+    return checked(text(pause.scope), cells.json(pause))

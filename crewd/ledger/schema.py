@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
+from crewd.ledger import cells
+from crewd.model.look import DeadLetter
+
 PAGE_SIZE = 4096
 Migration = Callable[[apsw.Connection], None]
 
@@ -56,7 +59,19 @@ def _first_tables(connection: apsw.Connection) -> None:
     connection.execute(_VERSION_1)
 
 
-# `check` is the CRC-32 of the row's own content (rows.py): SQLite guards the structure of its file, not its content.
+def _managed_tables(connection: apsw.Connection) -> None:
+    connection.execute(_VERSION_2)
+    # A row that is not what was written must not become sound by being copied: then nothing is brought forward.
+    read = cells.body_reader(DeadLetter)
+    for row in connection.execute("SELECT * FROM letters_1 ORDER BY rowid"):
+        read(row)
+        key, run_id, crew, at, body, _ = row
+        copy = cells.checked(key, run_id, crew, at, "open", body)
+        connection.execute("INSERT INTO letters VALUES (?,?,?,?,?,?,?)", copy)
+    connection.execute("DROP TABLE letters_1")
+
+
+# `check` is the CRC-32 of the row's own content (cells.py): SQLite guards the structure of its file, not its content.
 # `body` is the value as JSON; the columns beside it are those that queries select by.
 _VERSION_1 = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, "check" INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -95,4 +110,43 @@ CREATE TABLE letters (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_first_tables,)
+# At most one attempt of a task is at work: a task has one row, and a row one state. `work` is what is handed out
+# (work.py); its rowid says which of two items is the older. A log's positions are given without gaps.
+_VERSION_2 = """
+CREATE TABLE managed_runs (
+    run_id TEXT PRIMARY KEY, key TEXT NOT NULL, crew TEXT NOT NULL, status TEXT NOT NULL, submitted_at REAL NOT NULL,
+    ended_at REAL, body TEXT NOT NULL, "check" INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX managed_runs_by_key ON managed_runs (key) WHERE key <> '';
+CREATE INDEX managed_runs_by_submitted_at ON managed_runs (submitted_at);
+CREATE INDEX managed_runs_by_ended_at ON managed_runs (ended_at);
+CREATE TABLE managed_tasks (
+    run_id TEXT NOT NULL, task_id TEXT NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL,
+    fence INTEGER NOT NULL, body TEXT NOT NULL, "check" INTEGER NOT NULL, PRIMARY KEY (run_id, task_id)
+) STRICT;
+CREATE INDEX managed_tasks_by_state ON managed_tasks (state);
+CREATE TABLE circuits (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, body TEXT NOT NULL, "check" INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pauses (scope TEXT PRIMARY KEY, body TEXT NOT NULL, "check" INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE work (
+    key TEXT PRIMARY KEY, queue TEXT NOT NULL, priority INTEGER NOT NULL, due_at REAL NOT NULL, state TEXT NOT NULL,
+    fence INTEGER NOT NULL, lease_until REAL, reason TEXT NOT NULL, result TEXT, body TEXT NOT NULL,
+    "check" INTEGER NOT NULL
+) STRICT;
+CREATE INDEX work_open ON work (state, priority DESC) WHERE state <> 'done';
+CREATE TABLE logs (
+    log TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, data TEXT NOT NULL, "check" INTEGER NOT NULL,
+    PRIMARY KEY (log, position)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX logs_by_id ON logs (log, id);
+ALTER TABLE letters RENAME TO letters_1;
+CREATE TABLE letters (
+    key TEXT PRIMARY KEY, run_id TEXT NOT NULL, crew TEXT NOT NULL, at REAL, state TEXT NOT NULL, body TEXT NOT NULL,
+    "check" INTEGER NOT NULL
+) STRICT;
+CREATE INDEX letters_by_state ON letters (state);
+CREATE INDEX letters_by_run ON letters (run_id);
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _managed_tables)

@@ -7,8 +7,10 @@ from typing import TypeVar
 
 import apsw
 
-from crewd.ledger import log, rows
-from crewd.ledger.errors import LedgerError, LedgerFailed
+from crewd.ledger import cells, log, rows
+from crewd.ledger.batch import Batch
+from crewd.ledger.change import Change, Decided, Outcome, Settled
+from crewd.ledger.errors import BatchRefused, KeyTaken, LedgerDamaged, LedgerError, LedgerFailed
 from crewd.ledger.opening import (
     DAMAGE,
     FAULTS,
@@ -20,9 +22,11 @@ from crewd.ledger.opening import (
     words,
 )
 from crewd.ledger.options import LedgerOptions
-from crewd.ledger.rows import Prepared
+from crewd.ledger.rows import Statement, prepare
+from crewd.model.work import WorkError
 
 T = TypeVar("T")
+_NOTHING = Batch()
 
 
 class Store:
@@ -47,17 +51,28 @@ class Store:
             self.close()
             raise
 
-    def write(self, group: Sequence[Prepared], seq: int) -> None:
-        """Make a group of batches durable; `seq` is the last number among their events. Raises LedgerFailed."""
+    def write(self, group: Sequence[Batch | Change], now: float) -> list[Outcome]:
+        """Make durable what can be written of a group, at the wall time `now`; one outcome for each member.
 
-        def work(connection: apsw.Connection) -> None:
-            for prepared in group:
-                for sql, bindings in prepared.statements:
+        A member that is refused leaves nothing behind, and takes no number. Raises LedgerFailed: then no member is
+        written, and none is refused either, for what one was refused for may have been another's.
+        """
+
+        def work(connection: apsw.Connection) -> tuple[int, list[Outcome]]:
+            seq, outcomes = self.last_seq, list[Outcome]()
+            for wish in group:
+                outcome, statements = self._weigh(connection, wish, seq, now)
+                for sql, bindings in statements:
                     connection.executemany(sql, bindings)
-            connection.execute(rows.INSERT_META, rows.meta_row(LAST_SEQ, seq))
+                if isinstance(outcome, Settled):
+                    seq += len(outcome.events)
+                outcomes.append(outcome)
+            if any(isinstance(outcome, Settled) and outcome.wrote for outcome in outcomes):
+                connection.execute(rows.INSERT_META, rows.meta_row(LAST_SEQ, seq))
+            return seq, outcomes
 
-        self.transact(work)
-        self.last_seq = seq
+        self.last_seq, outcomes = self.transact(work)
+        return outcomes
 
     def transact(self, work: Callable[[apsw.Connection], T]) -> T:
         """Do `work` in one transaction. It is durable once this returns, undone once it raises LedgerFailed."""
@@ -109,6 +124,27 @@ class Store:
         with contextlib.suppress(*FAULTS):
             connection.close()
 
+    def _weigh(
+        self, connection: apsw.Connection, wish: Batch | Change, seq: int, now: float
+    ) -> tuple[Outcome, list[Statement]]:
+        """Find out whether a member can be written, and what that takes. Nothing is written before that is known."""
+        try:
+            decided = Decided([], wish) if isinstance(wish, Batch) else wish.decide(connection, now)
+            prepared = prepare(decided.record or _NOTHING, seq, now)
+            _refuse_taken_keys(connection, decided.record or _NOTHING)
+        except FAULTS:
+            raise  # the disk's: everybody's
+        except (cells.Unsound, UnicodeDecodeError) as error:
+            return LedgerDamaged(self._path, str(error)), []
+        except (LedgerError, WorkError) as refusal:
+            return refusal, []
+        except cells.REFUSALS as error:
+            return BatchRefused(f"cannot be written: {error}"), []
+        except Exception as error:  # noqa: BLE001 -- a defect, of which its own caller hears
+            return BatchRefused(f"unexpected {type(error).__name__}: {error}"), []
+        statements = [*decided.statements, *prepared.statements]
+        return Settled(decided.answer, prepared.events, bool(statements)), statements
+
     def _connect(self) -> apsw.Connection:
         connection = connect(self._path, self._options)
         connection.set_wal_hook(self._note_wal_pages)
@@ -156,6 +192,21 @@ class Store:
                 f"{self._path}: was moved, replaced or deleted while crewd had it open; "
                 "put it back, or start crewd again"
             )
+
+
+def _refuse_taken_keys(connection: apsw.Connection, batch: Batch) -> None:
+    """Raise KeyTaken where a run of the batch carries the idempotency key of another run."""
+    owners: dict[str, str] = {}
+    for run in batch.managed:
+        if not run.key:
+            continue
+        row = connection.execute("SELECT * FROM managed_runs WHERE key = ? AND key <> ''", (run.key,)).get
+        if row is not None:
+            cells.verify("managed run", row[0], row)
+            owners.setdefault(run.key, row[0])
+        owner = owners.setdefault(run.key, run.plan.run_id)
+        if owner != run.plan.run_id:
+            raise KeyTaken(owner, run.key)
 
 
 def _place(path: Path) -> tuple[int, int] | None:

@@ -6,17 +6,19 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 import msgspec
 
 from crewd.host.clock import Clock
 from crewd.ledger.batch import Batch, LedgerStats
-from crewd.ledger.errors import BatchRefused, LedgerError, LedgerFailed
+from crewd.ledger.change import Change, Settled
+from crewd.ledger.errors import LedgerError, LedgerFailed
 from crewd.ledger.options import LedgerOptions
-from crewd.ledger.rows import Prepared, prepare
 from crewd.ledger.store import Store
+
+T = TypeVar("T")
 
 # Upper bounds in seconds of the commit durations told in the figures; one more bucket holds the rest.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -25,7 +27,7 @@ BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 class _Asked(NamedTuple):
     """A wish of some event loop, and where its answer goes."""
 
-    wish: Batch | Callable[[apsw.Connection], Any]
+    wish: Batch | Change | Callable[[apsw.Connection], Any]
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
 
@@ -49,8 +51,11 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    async def ask(self, wish: Batch | Callable[[apsw.Connection], Any]) -> Any:
-        """Have a batch written, or a function carried out in a transaction, and wait until it is durable."""
+    async def ask(self, wish: Batch | Change | Callable[[apsw.Connection], Any]) -> Any:
+        """Have a batch or a change written, or a function carried out in a transaction of its own.
+
+        The answer comes when it is durable: of a batch or change Settled, of a function what it returned.
+        """
         loop = asyncio.get_running_loop()
         asked = _Asked(wish, loop, loop.create_future())
         with self._gate:
@@ -73,10 +78,11 @@ class Writer:
     def _serve(self) -> None:
         try:
             while (asked := self._next()) is not None:
-                if isinstance(asked.wish, Batch):
-                    self._commit(self._group(asked, asked.wish))
-                else:
-                    self._carry_out(asked, asked.wish)
+                match asked.wish:
+                    case Batch() | Change() as wish:
+                        self._commit(self._group(asked, wish))
+                    case function:
+                        self._carry_out(asked, function)
                 self._tidy()
         finally:
             with self._gate:
@@ -90,66 +96,52 @@ class Writer:
     def _next(self) -> _Asked | None:
         return self._ahead.pop() if self._ahead else self._waiting.get()
 
-    def _group(self, first: _Asked, batch: Batch) -> list[tuple[_Asked, Batch]]:
-        """Take up every batch that waits, up to the bound of one transaction."""
-        group = [(first, batch)]
-        size = _size(batch)
+    def _group(self, first: _Asked, wish: Batch | Change) -> list[tuple[_Asked, Batch | Change]]:
+        """Take up every batch and change that waits, up to the bound of one transaction."""
+        group = [(first, wish)]
+        size = _size(wish)
         while size < self._options.group_rows_max:
             try:
                 asked = self._waiting.get_nowait()
             except queue.Empty:
                 break
-            if asked is None or not isinstance(asked.wish, Batch):
+            if asked is None or not isinstance(asked.wish, Batch | Change):
                 self._ahead.append(asked)
                 break
             group.append((asked, asked.wish))
             size += _size(asked.wish)
         return group
 
-    def _commit(self, group: list[tuple[_Asked, Batch]]) -> None:
+    def _commit(self, group: list[tuple[_Asked, Batch | Change]]) -> None:
         began = self._clock.read()
-        answers: list[tuple[_Asked, Any]] = []
-        accepted: list[tuple[_Asked, Prepared]] = []
-        seq = self._store.last_seq
-        for asked, batch in group:
-            try:
-                prepared = prepare(batch, seq, began.wall)
-            except BatchRefused as refusal:
-                answers.append((asked, refusal))
-            except Exception as error:  # noqa: BLE001 -- a defect, of which its own caller hears
-                answers.append((asked, BatchRefused(f"unexpected {type(error).__name__}: {error}")))
-            else:
-                accepted.append((asked, prepared))
-                seq += len(prepared.events)
-        if accepted:
-            failure = self._attempt(lambda: self._store.write([prepared for _, prepared in accepted], seq))
-            if failure is None:
-                self._note_success(len(accepted), sum(len(each.events) for _, each in accepted), began.mono)
+        everybody = [asked for asked, _ in group]
+        outcomes, failure = self._attempt(lambda: self._store.write([wish for _, wish in group], began.wall))
+        if outcomes is None:
             # One exception each: who catches it adds to its traceback.
-            answers += [
-                (asked, each.events if failure is None else LedgerFailed(failure)) for asked, each in accepted
-            ]
-        _answer(answers)
+            _answer([(asked, LedgerFailed(failure)) for asked in everybody])
+            return
+        written = [outcome for outcome in outcomes if isinstance(outcome, Settled) and outcome.wrote]
+        if written:
+            self._note_success(len(written), sum(len(each.events) for each in written), began.mono)
+        _answer(list(zip(everybody, outcomes, strict=True)))
 
     def _carry_out(self, asked: _Asked, function: Callable[[apsw.Connection], Any]) -> None:
         began = self._clock.read()
-        results: list[Any] = []
-        failure = self._attempt(lambda: results.append(self._store.transact(function)))
-        if failure is None:
+        results, failure = self._attempt(lambda: [self._store.transact(function)])
+        if results is not None:
             self._note_success(0, 0, began.mono)
-        _answer([(asked, results[0] if failure is None else LedgerFailed(failure))])
+        _answer([(asked, LedgerFailed(failure) if results is None else results[0])])
 
-    def _attempt(self, write: Callable[[], None]) -> str | None:
+    def _attempt(self, write: Callable[[], T]) -> tuple[T | None, str]:
+        """Returns what was written, or None and why it was not."""
         try:
-            write()
+            return write(), ""
         except LedgerError as error:
             failure = str(error)
         except Exception as error:  # noqa: BLE001 -- a defect; told to all who wait, who would else wait for ever
             failure = f"unexpected {type(error).__name__}: {error}"
-        else:
-            return None
         self.figures = msgspec.structs.replace(self.figures, failed=failure, failures=self.figures.failures + 1)
-        return failure
+        return None, failure
 
     def _note_success(self, batches: int, events: int, began: float) -> None:
         duration = max(0.0, self._clock.read().mono - began)
@@ -181,8 +173,10 @@ def _drained(waiting: "queue.SimpleQueue[_Asked | None]") -> Iterator[_Asked | N
             yield waiting.get_nowait()
 
 
-def _size(batch: Batch) -> int:
-    return 1 + len(batch.events) + len(batch.runs) + len(batch.standings)
+def _size(wish: Batch | Change) -> int:
+    if isinstance(wish, Change):
+        return 1 + wish.rows
+    return 1 + len(wish.events) + len(wish.runs) + len(wish.standings) + len(wish.managed) + len(wish.tasks)
 
 
 def _cumulative(counts: list[int]) -> tuple[tuple[float, int], ...]:

@@ -22,6 +22,9 @@ class ReadResult(StrEnum):
     REFUSED = "refused"  # a link, a special file, a name that leaves its folder, a run id met twice
 
 
+OWN_LETTERS = "crewd:"  # how the keys of letters begin that crewd itself wrote about runs of others
+
+
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     """A task that was given up, by its runtime or by crewd. `reason` is one of crewd's; `words` keeps the runtime's.
 

@@ -164,6 +164,7 @@ class ManagedRun(msgspec.Struct, frozen=True, gc=False):
     key: str = ""  # of idempotency; "": none was given
     ended_at: float | None = None
     actor: str = "daemon"
+    cancelled: bool = False  # as a whole, by a person: what was done before does not make it completed
 
 
 class CircuitState(msgspec.Struct, frozen=True, gc=False):
@@ -183,7 +184,7 @@ class Pause(msgspec.Struct, frozen=True, gc=False):
     """A door that a person closed. `scope`: "daemon", "crew:NAME", "executor:NAME"."""
 
     scope: str
-    mode: str = "pause"  # or "drain": what waits for a retry is started no more either
+    mode: str = "pause"  # nothing is started; or "drain": what has begun goes on to its end, retries too
     reason: str = ""
     since: float = 0.0
     actor: str = ""

@@ -59,6 +59,15 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     tool: str = ""
 
 
+class Expectation(msgspec.Struct, frozen=True, gc=False):
+    """How silent a task's own owner says that its worker may be, in seconds. None: as the settings say."""
+
+    warn_after: float | None = None
+    stale_after: float | None = None
+    dead_after: float | None = None
+    hung_after: float | None = None
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens and cost, summed over all model calls of a task so far."""
 
@@ -95,6 +104,7 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     hint: str = ""  # tail of the worker's own words, at most 2 KiB, for the wedge diagnosis
     usage: Usage | None = None
     extra: dict[str, str] = {}  # fields that this version does not know, as JSON text, capped
+    expectation: Expectation | None = None
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):

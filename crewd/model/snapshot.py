@@ -54,6 +54,21 @@ class Health(msgspec.Struct, frozen=True):
     parts: Mapping[str, bool] = {}  # part -> ready
 
 
+class ManagedFigures(msgspec.Struct, frozen=True):
+    """How managed runs stand with the engine that runs them, as of one round."""
+
+    running: int = 0  # attempts at work: from their lease to the proof that nothing of them is left
+    running_max: int = 0  # slots
+    ready: int = 0  # tasks that would start if a slot, the rate, a circuit or a pause let them
+    retries_pending: Mapping[str, int] = {}  # crew -> tasks that wait for their next attempt
+    circuits: Mapping[str, str] = {}  # name -> closed, half_open, open
+    paused: tuple[str, ...] = ()  # scopes: "daemon", "crew:NAME", "executor:NAME"
+    stuck: Mapping[str, str] = {}  # RUN/TASK/ATTEMPT -> why it does not end
+    messages: Mapping[str, int] = {}  # type -> messages of protocol workers whose attempt is over, since the start
+    succeeded_at: float = 0.0  # wall time of the scheduler's latest complete turn; 0: none yet. Compared, for display
+    ledger_failed: str = ""  # why nothing can be written just now
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """Everything crewd believes, at the end of one round."""
 
@@ -64,6 +79,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     dead_letters: Mapping[str, tuple[int, float | None]] = {}  # crew -> (open letters, oldest wall time)
     verdicts_open: Mapping[tuple[str, str], int] = {}  # (runtime, reason) -> open `dead` verdicts
     thresholds: Mapping[str, Mapping[str, float]] = {}  # runtime -> level -> seconds
+    managed: ManagedFigures | None = None  # None: crewd only watches
     strangers: Mapping[str, ReadResult] = {}  # runs of which nothing could ever be read: only their names are known
 
     def silence(self, view: RunView, worker: WorkerView) -> float:

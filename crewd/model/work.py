@@ -45,7 +45,10 @@ class WorkError(Exception):
 
 
 class LeaseLost(WorkError):
-    """Someone else has a newer fence, or the item is completed. The caller's result is late: keep it as evidence."""
+    """The lease is over: someone has a newer fence, or the item was offered again, buried or completed.
+
+    The caller's result is late: keep it as evidence.
+    """
 
 
 class Conflict(WorkError):
@@ -65,7 +68,10 @@ class Work(Protocol):
     """
 
     async def submit(self, items: Sequence[Item], record: Any = None) -> tuple[tuple[bool, ...], tuple[Event, ...]]:
-        """Offer items. False for one whose key is present, or was completed: it is not offered twice."""
+        """Offer items. False for one whose key is known in any state: it is not offered twice, and stays as it is.
+
+        `record` is written whatever came of the items.
+        """
         ...
 
     async def pull(
@@ -76,8 +82,9 @@ class Work(Protocol):
     ) -> tuple[tuple[Lease, ...], tuple[Event, ...]]:
         """Take those of the named items that are ready, each behind a new fence, for so many seconds.
 
-        The caller chooses among what is `ready`. `record` makes the caller's batch from the leases that were given;
-        it may run in another thread, and is not called where none was.
+        The caller chooses among what is `ready`. `seconds` None: a lease ends only with its holder. `record` makes
+        the caller's batch from the leases that were given; it may run in another thread, and is not called where none
+        was. What it raises comes back to the caller, and then nothing was taken.
         """
         ...
 
@@ -85,8 +92,15 @@ class Work(Protocol):
         """Items that could be pulled now, best first."""
         ...
 
+    async def holding(self) -> tuple[Lease, ...]:
+        """Leases of this holder or its predecessor on the same engine, oldest item first, for recovery."""
+        ...
+
     async def extend(self, leases: Sequence[Lease], seconds: float) -> tuple[Lease, ...]:
-        """Hold on to work. Raises LeaseLost where one of them is lost; the others are extended."""
+        """Hold on to work, for so many seconds from now. Raises LeaseLost where one is lost; the others are extended.
+
+        A lease without an end stays without one. One whose time is over is lost for certain only once it was swept.
+        """
         ...
 
     async def complete(self, lease: Lease, result: Mapping[str, Any], record: Any = None) -> tuple[Event, ...]:
@@ -94,7 +108,10 @@ class Work(Protocol):
         ...
 
     async def retry(self, lease: Lease, due_at: float, record: Any = None) -> tuple[Event, ...]:
-        """Put the item back, not to be handed out before the wall time `due_at`. Raises LeaseLost."""
+        """Put the item back, not to be handed out before the wall time `due_at`. Raises LeaseLost.
+
+        Its fence stays, and its next lease has a newer one.
+        """
         ...
 
     async def bury(self, lease: Lease, reason: str, record: Any = None) -> tuple[Event, ...]:
@@ -102,11 +119,17 @@ class Work(Protocol):
         ...
 
     async def revive(self, item: Item, record: Any = None) -> tuple[Event, ...]:
-        """Offer a buried or withdrawn item anew. Raises Conflict where it is neither."""
+        """Offer a buried or withdrawn item anew, as it is now. Raises Conflict where it is neither.
+
+        Its fences go on growing.
+        """
         ...
 
     async def withdraw(self, key: str, record: Any = None) -> tuple[Event, ...]:
-        """Take an item back that nobody holds. Raises Conflict where it is leased or completed."""
+        """Take an item back that nobody holds. Raises Conflict where it is leased or completed.
+
+        An item that was never offered, or was withdrawn before, is fine: `record` is written, and nothing else.
+        """
         ...
 
     async def result(self, key: str) -> Mapping[str, Any] | None:
@@ -114,11 +137,11 @@ class Work(Protocol):
         ...
 
     async def sweep(self) -> tuple[str, ...]:
-        """Offer again what was leased for a time that is over; returns the keys."""
+        """Offer again what was leased for a time that is over; returns the keys. Until then its lease holds."""
         ...
 
     async def depth(self) -> Mapping[str, int]:
-        """How many items are ready, delayed, leased and buried."""
+        """How many items are ready, delayed (due later), leased, buried and withdrawn: all five names, also at 0."""
         ...
 
     async def append(self, log: str, id: str, data: Mapping[str, Any], after: int | None = None) -> int:

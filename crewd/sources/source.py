@@ -24,6 +24,11 @@ class Source(Protocol):
         """Names the observed clock of this root: `pi_crew:/path`."""
         ...
 
+    @property
+    def tells_itself(self) -> bool:
+        """Whether whoever owns the runs tells what happens to them; then a look brings no events."""
+        ...
+
     def look(self, now: Reading) -> Look:
         """Read what changed since the last look. Called in a worker thread, never twice at once. Never raises."""
         ...

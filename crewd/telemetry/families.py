@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from crewd.model.failure import ErrorClass
 from crewd.model.look import ReadResult
 from crewd.model.run import RunStatus, TaskStatus
 from crewd.model.verdict import Level, Outcome, Reason, Wedge
@@ -41,13 +42,31 @@ LETTER_REASONS = ("max-retries", "heartbeat-dead", "not-retryable", "budget", "m
 READ_RESULTS = tuple(result.value for result in ReadResult)
 SINK_ERRORS = ("no_space", "permission", "io_error", "torn_tail", "source", "position_ahead", "unexpected")
 
+REDRIVES = ("redriven", "discarded")
+ERROR_CLASSES = tuple(each.value for each in ErrorClass)
+# No attempt was made, or a person ended it: nothing of the kind is ever tried again.
+RETRIED = tuple(each for each in ERROR_CLASSES if each not in ("gate_failed", "dependency_failed", "cancelled"))
+CIRCUIT_STATES = {"closed": 0, "half_open": 1, "open": 2}
+PAUSES = ("daemon", "crew", "executor")
+# What a protocol worker may say, and how a line may be no message (docs/reference/worker-protocol.md).
+MESSAGES = (
+    "ready", "heartbeat", "busy", "chunk", "log", "artifact", "usage", "result", "error", "pong", "unknown"
+)  # fmt: skip
+BAD_LINES = (
+    "bad_utf8", "bad_json", "not_object", "duplicate_key", "too_deep", "nan", "bad_field", "line_too_long",
+    "wrong_id", "before_ready", "ready_again",
+)  # fmt: skip
+# The promises that are checked while crewd runs; the numbers are those of the guarantees page.
+INVARIANTS = ("I2", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I18")
+
 # Labels whose values come from files that others write: capped.
-OPEN_LABELS = ("crew", "runtime", "model", "task_type", "error_class")
+OPEN_LABELS = ("crew", "runtime", "model", "task_type", "error_class", "executor", "circuit")
 
 DURATION = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 INTERVAL = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 DETECTION = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 DELAY = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+QUEUE = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 ATTEMPTS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0)
 ROUND = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 QUICK = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -160,9 +179,41 @@ TOLD = (
     Family(
         "crew_dead_letters_total",
         C,
-        "Tasks that their runtime gave up.",
+        "Tasks that were given up, by their runtime or by crewd.",
         ("runtime", "crew", "reason"),
         dotted=("crew.task.deadletter_total",),
+    ),
+    Family(
+        "crew_dead_letter_redrives_total",
+        C,
+        "Dead letters that got a new budget of attempts, or were wanted no more.",
+        ("crew", "outcome"),
+    ),
+    Family(
+        "crew_task_errors_total",
+        C,
+        "Attempts of managed tasks that did not succeed, by the class of what went wrong.",
+        ("executor", "error_class"),
+    ),
+    Family(
+        "crew_task_queue_duration_seconds",
+        H,
+        "Time from when an attempt of a managed task could have started to when it was given a slot.",
+        ("task_type",),
+        QUEUE,
+    ),
+    Family(
+        "crew_fenced_results_total",
+        C,
+        "Results that came behind their fence: kept as evidence, and without effect.",
+        ("runtime",),
+    ),
+    Family("crewd_attempts_adopted_total", C, "Living attempts taken over from a former crewd."),
+    Family(
+        "crewd_worker_protocol_errors_total",
+        C,
+        "Lines of protocol workers that are no messages, by what is wrong with them, told at the end of the attempt.",
+        ("kind",),
     ),
     Family("crewd_round_duration_seconds", H, "Duration of a complete round of the patrol.", (), ROUND),
     Family("crewd_event_loop_lag_seconds", H, "How late the event loop woke a timer.", (), QUICK),
@@ -233,6 +284,28 @@ STATE = (
         G,
         "Time of the oldest dead letter. Absent when there is none.",
         ("crew",),
+    ),
+    Family("crew_retries_pending", G, "Managed tasks between two attempts.", ("crew",)),
+    Family(
+        "crew_circuit_state",
+        G,
+        "The circuit of a provider or executor: 0 closed, 1 half open, 2 open. Absent until one failed.",
+        ("circuit",),
+    ),
+    Family("crewd_attempts_running", G, "Attempts of managed tasks at work, until nothing of them is left."),
+    Family("crewd_attempts_max", G, "Attempts of managed tasks that may be at work at one time."),
+    Family("crewd_attempts_stuck", G, "Attempts that were killed and do not end: nothing takes their place."),
+    Family(
+        "crewd_tasks_ready",
+        G,
+        "Managed tasks that wait for nothing but a slot, the rate of starts, a circuit or a pause.",
+    ),
+    Family("crewd_paused", G, "Doors that a person closed, by what is behind them.", ("scope",)),
+    Family(
+        "crewd_worker_messages_total",
+        C,
+        "Messages of protocol workers, told at the end of the attempt.",
+        ("type",),
     ),
     Family("crewd_build_info", G, "Version of crewd and of Python.", ("version", "python_version")),
     Family("crewd_ready", G, "1 when every part of crewd is ready."),

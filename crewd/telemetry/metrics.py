@@ -1,7 +1,7 @@
 """Metrics: a listener that counts what it is told, and a registry in which a scrape finds counts and state."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, permutations
+from itertools import chain, permutations, product
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -20,8 +20,8 @@ from crewd.telemetry.tallies import MetricsOptions, Tallies
 RUN_OUTCOME = {"run.completed": "completed", "run.failed": "failed", "run.cancelled": "cancelled"}
 TASK_OUTCOME = {f"task.{outcome}": outcome for outcome in known.TASK_OUTCOMES}
 VERDICT_OUTCOME = {"verdict.opened": "open", "verdict.confirmed": "true", "verdict.refuted": "false"}
-# What this ring checks of itself while it runs; the numbers are those of the guarantees page.
-INVARIANTS = ("I8",)
+REDRIVE_OUTCOME = {f"deadletter.{outcome}": outcome for outcome in known.REDRIVES}
+MANAGED = "managed"
 
 
 class Metrics:
@@ -47,7 +47,9 @@ class Metrics:
         self._last_seq = 0
         for name, values in (
             ("crewd_manifest_reads_total", known.READ_RESULTS),
-            ("crewd_invariant_violations_total", INVARIANTS),
+            ("crewd_invariant_violations_total", known.INVARIANTS),
+            ("crewd_worker_protocol_errors_total", known.BAD_LINES),
+            ("crew_fenced_results_total", (MANAGED,)),
             (
                 "crewd_metric_collect_errors_total",
                 ("tallies", "runs", "self", "ledger", "sinks", "process", "python_gc"),
@@ -55,6 +57,9 @@ class Metrics:
         ):
             for value in values:
                 self._tallies.exist(name, value)
+        # First of all, so that no name of others takes the place of one of crewd's own.
+        for executor, error_class in product(options.executors, known.ERROR_CLASSES):
+            self._tallies.exist("crew_task_errors_total", executor, error_class)
         for runtime in options.runtimes:
             self._meet_runtime(runtime)
         self._register()
@@ -143,13 +148,42 @@ class Metrics:
             self._count_verdict(event)
         elif event.type == "task.retry_scheduled":
             tallies.count("crew_retries_total", event.crew, _text(data, "error_class"))
-            delay = _number(data, "delayMs")  # pi-crew's own word and unit
+            delay = _delay(data)
             if delay is not None:
-                tallies.observe("crew_retry_delay_seconds", event.crew, amount=delay / 1000)
+                tallies.observe("crew_retry_delay_seconds", event.crew, amount=delay)
         elif event.type == "deadletter.added":
             reason = _text(data, "reason")
             reason = reason if reason in known.LETTER_REASONS else "manual"
             tallies.count("crew_dead_letters_total", event.runtime, event.crew, reason)
+        elif event.type in REDRIVE_OUTCOME:
+            tallies.count("crew_dead_letter_redrives_total", event.crew, REDRIVE_OUTCOME[event.type])
+        else:
+            self._count_attempt(event)
+
+    def _count_attempt(self, event: Event) -> None:
+        """Count what happened to an attempt that crewd itself runs."""
+        tallies, data = self._tallies, event.data
+        match event.type:
+            case "attempt.starting":
+                waited = _number(data, "queue_seconds")
+                if waited is not None:
+                    task_type = _text(data, "task_type")
+                    tallies.observe("crew_task_queue_duration_seconds", task_type, amount=waited)
+            case "attempt.finished":
+                if "error_class" in data:
+                    labels = _text(data, "executor"), _text(data, "error_class")
+                    tallies.count("crew_task_errors_total", *labels)
+            case "attempt.fenced":
+                # A whole attempt whose lease was lost, or so many words of a worker after its last one.
+                late = _number(data, "late_results")
+                tallies.count("crew_fenced_results_total", event.runtime, amount=1.0 if late is None else late)
+            case "attempt.adopted":
+                tallies.count("crewd_attempts_adopted_total")
+            case "worker.protocol_error":
+                kinds = data.get("kinds")
+                if isinstance(kinds, Mapping):
+                    for kind in known.BAD_LINES:
+                        tallies.count("crewd_worker_protocol_errors_total", kind, amount=_number(kinds, kind) or 0.0)
 
     def _count_run_end(self, event: Event) -> None:
         self._tallies.count("crew_runs_finished_total", event.runtime, event.crew, RUN_OUTCOME[event.type])
@@ -243,6 +277,11 @@ class Metrics:
             self._meet_runtime(runtime)
         for (runtime, crew), task_types in groups.items():
             self._meet_crew(runtime, crew, task_types)
+        managed = snapshot.managed
+        if managed is not None:
+            present |= set(managed.retries_pending)
+            for name in managed.circuits:
+                self._tallies.admissions["circuit"].admit(name)
         self._forget_absent(present | set(snapshot.dead_letters))
 
     def _meet_runtime(self, runtime: str) -> None:
@@ -269,6 +308,13 @@ class Metrics:
         exist("crew_task_attempts", crew)
         exist("crew_retries_total", crew, UNKNOWN)
         exist("crew_retry_delay_seconds", crew)
+        for outcome in known.REDRIVES:
+            exist("crew_dead_letter_redrives_total", crew, outcome)
+        if runtime == MANAGED:
+            for error_class in known.RETRIED:
+                exist("crew_retries_total", crew, error_class)
+            for task_type in task_types:
+                exist("crew_task_queue_duration_seconds", task_type)
         for status in known.RUN_OUTCOMES:
             exist("crew_runs_finished_total", runtime, crew, status)
         for reason in known.LETTER_REASONS:
@@ -290,6 +336,14 @@ class Metrics:
 def _text(data: Mapping[str, object], key: str) -> str:
     value = data.get(key)
     return value if isinstance(value, str) and value else UNKNOWN
+
+
+def _delay(data: Mapping[str, object]) -> float | None:
+    """Seconds before a retry: as crewd tells them, or in pi-crew's own word and unit."""
+    if "delay_seconds" in data:
+        return _number(data, "delay_seconds")
+    delay = _number(data, "delayMs")
+    return None if delay is None else delay / 1000
 
 
 def _number(data: Mapping[str, object], key: str) -> float | None:

@@ -93,8 +93,17 @@ class Redactor:
     """Takes secrets out of texts and of nested JSON values: those it recognises, and those it is told of."""
 
     def __init__(self, literals: Iterable[str] = ()) -> None:
-        known = sorted({text for text in literals if len(text) >= LITERAL_MIN}, key=len, reverse=True)
-        self._literals = re.compile("|".join(map(re.escape, known))) if known else None
+        self._known: set[str] = set()
+        self._literals: re.Pattern[str] | None = None
+        self.learn(*literals)
+
+    def learn(self, *literals: str) -> None:
+        """Take in further texts that must never be shown, such as a credential that a worker was given."""
+        fresh = {text for text in literals if len(text) >= LITERAL_MIN} - self._known
+        if fresh:
+            self._known |= fresh
+            known = sorted(self._known, key=len, reverse=True)
+            self._literals = re.compile("|".join(map(re.escape, known)))
 
     def text(self, text: str) -> str:
         """Return the text without secrets. Beyond 256 KiB it is cut: an unchecked rest is not passed on."""

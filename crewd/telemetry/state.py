@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import (
 )
 
 from crewd import __version__
-from crewd.model.snapshot import Health, Snapshot
+from crewd.model.snapshot import ManagedFigures, Snapshot
 from crewd.telemetry import families as known
 from crewd.telemetry.census import Census, take
 from crewd.telemetry.families import STATE, Family, Kind
@@ -70,7 +70,10 @@ class State:
         runtimes = sorted(
             {runtime for runtime, _ in pairs} | {self._label("runtime", r) for r in snapshot.thresholds}
         )
-        crews = sorted({crew for _, crew in pairs} | {self._label("crew", crew) for crew in snapshot.dead_letters})
+        others = set(snapshot.dead_letters)
+        if snapshot.managed is not None:
+            others |= set(snapshot.managed.retries_pending)
+        crews = sorted({crew for _, crew in pairs} | {self._label("crew", crew) for crew in others})
         for name, counts, values in (
             ("crew_runs", census.runs, known.RUN_STATUSES),
             ("crew_tasks", census.tasks, known.TASK_STATUSES),
@@ -86,6 +89,8 @@ class State:
         yield self._zeroed("crew_wedges", census.wedges, runtimes, known.WEDGES)
         yield self._zeroed("crew_verdicts_open", snapshot.verdicts_open, runtimes, known.DEAD_REASONS)
         yield from self._per_crew(snapshot, census, crews)
+        if snapshot.managed is not None:
+            yield self._circuits(snapshot.managed)
 
     def collect_self(self) -> Iterator[Metric]:
         """Give the families about crewd itself."""
@@ -99,13 +104,15 @@ class State:
         )
         yield _gauge("crewd_last_round_timestamp_seconds", {(): health.round_at} if health.round_number else {})
         yield _gauge("crewd_round_interval_seconds", {(): health.round_interval})
-        yield _gauge("crewd_loop_last_success_timestamp_seconds", self._loops(health))
+        yield _gauge("crewd_loop_last_success_timestamp_seconds", self._loops(snapshot))
         yield _gauge("crewd_hold", {(): float(bool(health.hold))})
         yield _gauge("crewd_mass_brake", {(): float(bool(health.brake))})
         yield _gauge("crewd_local_health", {(): health.local_health})
         watched = Counter(self._label("runtime", view.run.runtime) for view in snapshot.runs.values())
         yield _gauge("crewd_runs_watched", {(runtime,): number for runtime, number in watched.items()})
         yield _gauge("crewd_looks_stuck", {(): self.looks_stuck})
+        if snapshot.managed is not None:
+            yield from _managed(snapshot.managed)
         yield _gauge("crewd_config_last_reload_successful", {(): float(self.reload.successful)})
         at = self.reload.success_at
         yield _gauge("crewd_config_last_reload_success_timestamp_seconds", {} if at is None else {(): at})
@@ -145,7 +152,11 @@ class State:
         """Count, per gauge family, the crews that this snapshot makes it tell as "other"."""
         crews = {view.run.crew for view in snapshot.runs.values()} | set(snapshot.dead_letters)
         others = sum(self._label("crew", crew) == "other" for crew in crews)
-        return Counter({family.name: others for family in STATE if "crew" in family.labels and others})
+        folded = Counter({family.name: others for family in STATE if "crew" in family.labels and others})
+        circuits = () if snapshot.managed is None else snapshot.managed.circuits
+        if others := sum(self._label("circuit", name) == "other" for name in circuits):
+            folded["crew_circuit_state"] = others
+        return folded
 
     def _per_crew(self, snapshot: Snapshot, census: Census, crews: Sequence[str]) -> Iterator[Metric]:
         waiting = self._merge({(crew,): number for crew, number in census.waiting.items()}, ("crew",))
@@ -156,6 +167,19 @@ class State:
         yield _gauge("crew_dead_letters_open", {(crew,): letters[crew,] for crew in crews})
         ages = {(crew,): at for crew, (_, at) in snapshot.dead_letters.items() if at is not None}
         yield _gauge("crew_dead_letters_oldest_timestamp_seconds", self._oldest(ages, ("crew",)))
+
+        if snapshot.managed is not None:
+            by_crew = {(crew,): number for crew, number in snapshot.managed.retries_pending.items()}
+            pending = self._merge(by_crew, ("crew",))
+            yield _gauge("crew_retries_pending", {(crew,): pending[crew,] for crew in crews})
+
+    def _circuits(self, managed: ManagedFigures) -> Metric:
+        """The worst of those that share a label value."""
+        states: dict[Labels, int] = {}
+        for name, state in managed.circuits.items():
+            label = (self._label("circuit", name),)
+            states[label] = max(known.CIRCUIT_STATES.get(state, 0), states.get(label, 0))
+        return _gauge("crew_circuit_state", states)
 
     def _per_worker(self, snapshot: Snapshot) -> Iterator[Metric]:
         if not self._per_worker_max:
@@ -177,10 +201,13 @@ class State:
             },
         )
 
-    def _loops(self, health: Health) -> dict[Labels, float]:
+    def _loops(self, snapshot: Snapshot) -> dict[Labels, float]:
         loops: dict[Labels, float] = {}
+        health, managed = snapshot.health, snapshot.managed
         if health.round_number:
             loops["patrol",] = health.round_at
+        if managed is not None and managed.succeeded_at:
+            loops["scheduler",] = managed.succeeded_at
         for each in () if self.sinks is None else self.sinks():
             if each.last_write_at is not None:
                 loops["sinks",] = max(each.last_write_at, loops.get(("sinks",), 0.0))
@@ -214,6 +241,18 @@ class State:
     def _label(self, label: str, text: str) -> str:
         admission = self._admissions.get(label)
         return text if admission is None else admission.label_of(text)
+
+
+def _managed(managed: ManagedFigures) -> Iterator[Metric]:
+    """The families about managed runs as a whole."""
+    yield _gauge("crewd_attempts_running", {(): managed.running})
+    yield _gauge("crewd_attempts_max", {(): managed.running_max})
+    yield _gauge("crewd_attempts_stuck", {(): len(managed.stuck)})
+    yield _gauge("crewd_tasks_ready", {(): managed.ready})
+    paused = Counter(scope.partition(":")[0] for scope in managed.paused)
+    yield _gauge("crewd_paused", {(kind,): paused[kind] for kind in known.PAUSES})
+    messages: dict[Labels, int] = {(type,): managed.messages.get(type, 0) for type in known.MESSAGES}
+    yield _counter("crewd_worker_messages_total", messages)
 
 
 def _gauge(name: str, values: Mapping[Labels, float | int | None]) -> Metric:

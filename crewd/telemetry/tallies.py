@@ -16,12 +16,15 @@ DROPPED = "crewd_metric_series_dropped_total"
 class MetricsOptions:
     """How many values each open label may have, and what is exported beyond the usual."""
 
-    runtimes: tuple[str, ...] = ("pi_crew", "beat")  # whose series exist from the start
+    runtimes: tuple[str, ...] = ("pi_crew", "beat", "managed")  # whose series exist from the start
     max_crews: int = 100
     max_runtimes: int = 10
     max_models: int = 50
     max_task_types: int = 50
-    max_error_classes: int = 20
+    max_error_classes: int = 40
+    executors: tuple[str, ...] = ("default",)  # whose series exist from the start
+    max_executors: int = 50
+    max_circuits: int = 50
     max_series: int = 5_000  # label sets of one family
     per_worker: bool = False
     per_worker_max: int = 200  # series of the per-worker family
@@ -43,6 +46,8 @@ class Tallies:
             "model": Admission(options.max_models),
             "task_type": Admission(options.max_task_types),
             "error_class": Admission(options.max_error_classes),
+            "executor": Admission(options.max_executors),
+            "circuit": Admission(options.max_circuits),
         }
         self._max_series = options.max_series
         self._families = {family.name: family for family in TOLD}

@@ -1,44 +1,42 @@
-"""The application: every route of crewd's HTTP side. Read-only; nothing is created by a GET."""
+"""The application: every route that reads, and those of managed runs. Nothing is created by a GET."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, Path, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from crewd import __version__
 from crewd.model.event import Event, as_record
-from crewd.telemetry.json_text import encode
-from crewd.telemetry.redact import Redactor
 from crewd.web import shapes
-from crewd.web.guard import App, Guard
+from crewd.web.answers import as_json, told, unknown
+from crewd.web.asgi import App
+from crewd.web.body import Bodies
+from crewd.web.guard import Guard
+from crewd.web.managed import LARGE, managed_routes
 from crewd.web.page import page
 from crewd.web.query import (
-    ID,
+    API,
+    NO_QUERY,
+    RUNS,
+    SINGLE,
     EventsParameters,
     MetricsParameters,
     RunEventsParameters,
     RunEventsQuery,
+    RunId,
     RunsParameters,
+    TaskId,
     complaints,
-    no_query,
-    single,
 )
 from crewd.web.refusal import Detail, Refused, internal_error, refusal_body
 from crewd.web.state import History, WebState
 
-API = "/api/v1"
-RunId = Annotated[str, Path(pattern=ID, description="Id of a run.")]
-TaskId = Annotated[str, Path(pattern=ID, description="Id of a task of that run.")]
-NO_QUERY = [Depends(no_query)]
-SINGLE = [Depends(single)]
-
 
 def build_app(state: WebState) -> App:
     """Build the application with its guard in front; the guard is the only way in."""
-    return Guard(routes(state), state.allowed_hosts, state.http_observed)
+    return Guard(Bodies(routes(state), LARGE), state.allowed_hosts, state.http_observed, token=lambda: state.token)
 
 
 def routes(state: WebState) -> FastAPI:
@@ -46,7 +44,11 @@ def routes(state: WebState) -> FastAPI:
     app = FastAPI(
         title="crewd",
         version=__version__,
-        description="What crewd sees of the crews on this host. Read-only.",
+        description=(
+            "What crewd sees of the crews on this host, and what may be done to those that it runs itself. "
+            "Every POST comes through the unix socket in the state folder, or carries the token; "
+            "and Content-Type: application/json."
+        ),
         # The interactive pages load their scripts from elsewhere; the description itself is served.
         docs_url=None,
         redoc_url=None,
@@ -61,6 +63,7 @@ def routes(state: WebState) -> FastAPI:
     _add_probes(app, state)
     _add_runs(app, state)
     _add_events(app, state)
+    app.include_router(managed_routes(state))
     return app
 
 
@@ -81,18 +84,18 @@ def _add_probes(app: FastAPI, state: WebState) -> None:
     @app.get("/healthz", tags=["probes"], dependencies=NO_QUERY)
     async def healthz() -> Response:
         """Say that the event loop runs."""
-        return _json({"status": "ok"})
+        return as_json({"status": "ok"})
 
     @app.get("/readyz", tags=["probes"], dependencies=NO_QUERY, responses={503: {"description": "Not ready."}})
     async def readyz() -> Response:
         """Say, part by part, whether crewd does its whole work."""
         body = shapes.readiness(state.snapshot().health)
-        return _json(state.redactor.value(body), 200 if body["status"] == "ready" else 503)
+        return as_json(state.redactor.value(body), 200 if body["status"] == "ready" else 503)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=NO_QUERY)
     async def description() -> Response:
         """Describe these routes."""
-        return _json(app.openapi())
+        return as_json(app.openapi())
 
     @app.get("/", include_in_schema=False, dependencies=NO_QUERY)
     async def index() -> Response:
@@ -105,29 +108,29 @@ def _add_runs(app: FastAPI, state: WebState) -> None:
     @app.get(f"{API}/status", tags=["runs"], dependencies=NO_QUERY)
     async def status() -> Response:
         """Tell how crewd is, and how many of everything it sees."""
-        return await _told(state, lambda: shapes.status(state.snapshot()))
+        return await told(state, lambda: shapes.status(state.snapshot()))
 
-    @app.get(f"{API}/runs", tags=["runs"], dependencies=SINGLE)
+    @app.get(RUNS, tags=["runs"], dependencies=SINGLE)
     async def runs(query: RunsParameters) -> Response:
         """List runs by id; `next` is the `after` of the next page, null on the last."""
-        return await _told(state, lambda: _run_page(state, query))
+        return await told(state, lambda: _run_page(state, query))
 
-    @app.get(f"{API}/runs/{{run}}", tags=["runs"], dependencies=NO_QUERY)
+    @app.get(f"{RUNS}/{{run}}", tags=["runs"], dependencies=NO_QUERY)
     async def one_run(run: RunId) -> Response:
         """Tell one run with all its tasks."""
         snapshot = state.snapshot()
-        view = snapshot.runs.get(run) or _unknown("run", run)
-        return await _told(state, lambda: shapes.run_whole(view, snapshot))
+        view = snapshot.runs.get(run) or unknown("run", run)
+        return await told(state, lambda: shapes.run_whole(view, snapshot))
 
-    @app.get(f"{API}/runs/{{run}}/tasks/{{task}}", tags=["runs"], dependencies=NO_QUERY)
+    @app.get(f"{RUNS}/{{run}}/tasks/{{task}}", tags=["runs"], dependencies=NO_QUERY)
     async def one_task(run: RunId, task: TaskId) -> Response:
         """Tell one task, with the evidence on its worker in `explain`; null if nobody works on it now."""
         snapshot = state.snapshot()
-        view = snapshot.runs.get(run) or _unknown("run", run)
-        found = shapes.find_task(view.run, task) or _unknown("task", task)
+        view = snapshot.runs.get(run) or unknown("run", run)
+        found = shapes.find_task(view.run, task) or unknown("task", task)
         worker = next((each for each in view.workers if each.task_id == task), None)
         explained = state.explain(run, task)
-        return await _told(
+        return await told(
             state,
             lambda: shapes.task_line(found, worker, view, snapshot) | {"run_id": run, "explain": explained},
         )
@@ -140,7 +143,7 @@ def _add_events(app: FastAPI, state: WebState) -> None:
         async with one_at_a_time:
             events, pruned_to = await asyncio.to_thread(_recorded, state.history, query, run_id)
         last = events[-1].seq if events else query.after
-        return await _told(
+        return await told(
             state,
             lambda: {"events": [as_record(event) for event in events], "next_after": last, "pruned_to": pruned_to},
         )
@@ -150,7 +153,7 @@ def _add_events(app: FastAPI, state: WebState) -> None:
         """Tell recorded events, oldest first; `next_after` is the `after` of the next page."""
         return await recorded(query, query.run or "")
 
-    @app.get(f"{API}/runs/{{run}}/events", tags=["events"], dependencies=SINGLE)
+    @app.get(f"{RUNS}/{{run}}/events", tags=["events"], dependencies=SINGLE)
     async def run_events(run: RunId, query: RunEventsParameters) -> Response:
         """Tell recorded events of one run, also of one that is no longer there."""
         return await recorded(query, run)
@@ -183,31 +186,9 @@ def _run_page(state: WebState, query: RunsParameters) -> dict[str, Any]:
     }
 
 
-async def _told(state: WebState, shape: Callable[[], dict[str, Any]]) -> Response:
-    """Shape, redact and encode in a thread: the size of an answer must not hold up a round."""
-    body = await asyncio.to_thread(lambda: encode(_redacted(state.redactor, shape())))
-    return Response(body, media_type="application/json")
-
-
-def _redacted(redactor: Redactor, body: dict[str, Any]) -> dict[str, Any]:
-    """Take secrets out of an answer, row by row: what is too large to be walked is a row, never a page."""
-    rows = {name: [redactor.value(row) for row in value] for name, value in body.items() if isinstance(value, list)}
-    rest = redactor.value({name: value for name, value in body.items() if name not in rows})
-    return {name: rows[name] if name in rows else rest[name] for name in body}
-
-
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(encode(body), status, media_type="application/json")
-
-
-def _unknown(what: str, id: str) -> Any:
-    detail = Detail(f"{what}_unknown", f"path.{what}", f"{id} is not among the runs seen", "see /api/v1/runs")
-    raise Refused(404, "not_found", f"no such {what}", (detail,))
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return _json(refusal_body(error.code, error.message, error.details), error.status)
+    return as_json(refusal_body(error.code, error.message, error.details), error.status, error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -217,11 +198,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     # The framework raises it again once this is sent; the guard then counts and logs it.
-    return _json(internal_error(), 500)
+    return as_json(internal_error(), 500)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
     detail = Detail(code, "", str(error.detail), "see /openapi.json")
-    return _json(refusal_body(code, str(error.detail), (detail,)), error.status_code)
+    return as_json(refusal_body(code, str(error.detail), (detail,)), error.status_code, error.headers)

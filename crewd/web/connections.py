@@ -1,17 +1,25 @@
-"""Connections: each has a deadline for its request, and there are so many and no more.
+"""Connections: each has a deadline for its request, there are so many and no more, and it is known whose they are.
 
 uvicorn bounds neither: whoever opens sockets and sends nothing would take every descriptor that the daemon has, and
 with them its sight of the crews.
 """
 
 import asyncio
+import socket
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from crewd.web.caller import peer_of
+from crewd.web.guard import PEER
 
-def bounded(connections_max: int, request_seconds: float) -> type[H11Protocol]:
-    """Make a protocol that closes what is beyond so many, and whoever does not bring its request in time."""
+
+def bounded(connections_max: int, request_seconds: float, uids: frozenset[int]) -> type[H11Protocol]:
+    """Make a protocol that closes what is beyond so many, and whoever does not bring its request in time.
+
+    A request is whole with the last byte of its body. Of those who come through the unix socket only `uids` stay.
+    """
 
     class Bounded(H11Protocol):
         """One connection."""
@@ -20,7 +28,7 @@ def bounded(connections_max: int, request_seconds: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
             super().connection_made(transport)
-            if len(self.connections) > connections_max:
+            if len(self.connections) > connections_max or not self._is_welcome():
                 transport.abort()
                 return
             self._expect()
@@ -28,7 +36,7 @@ def bounded(connections_max: int, request_seconds: float) -> type[H11Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             # Between two requests uvicorn's own keep-alive timer runs, until the first byte of the next one comes.
-            if self._is_answering():
+            if self._has_request():
                 self._rest()
             elif self.deadline is None:
                 self._expect()
@@ -37,9 +45,24 @@ def bounded(connections_max: int, request_seconds: float) -> type[H11Protocol]:
             self._rest()
             super().connection_lost(exc)
 
+        def _is_welcome(self) -> bool:
+            connection = self.transport.get_extra_info("socket")
+            if connection is None or connection.family != socket.AF_UNIX:
+                return True
+            try:
+                peer = peer_of(connection)
+            except OSError:
+                return False
+            # uvicorn hands a copy of this to every request as its state: no header can write there.
+            self.app_state = {**self.app_state, PEER: peer}
+            return peer.uid in uids
+
         def _is_answering(self) -> bool:
             cycle: Any = self.cycle
             return cycle is not None and not cycle.response_complete
+
+        def _has_request(self) -> bool:
+            return self._is_answering() and self.conn.their_state is not h11.SEND_BODY
 
         def _expect(self) -> None:
             self.deadline = self.loop.call_later(request_seconds, self._late)
@@ -51,7 +74,22 @@ def bounded(connections_max: int, request_seconds: float) -> type[H11Protocol]:
 
         def _late(self) -> None:
             self.deadline = None
-            if not self._is_answering():
+            if self._has_request():
+                return
+            if self._is_answering() and not self.cycle.response_started:
+                self._refuse_late()
+            else:
                 self.transport.abort()
+
+        def _refuse_late(self) -> None:
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+            late = b"The body did not arrive in time."
+            for event in (
+                h11.Response(status_code=408, headers=headers, reason=b"Request Timeout"),
+                h11.Data(data=late),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
     return Bounded

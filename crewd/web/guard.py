@@ -2,23 +2,20 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
 from crewd.telemetry.json_text import encode
-from crewd.web.refusal import Detail, refusal_body
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from crewd.web.asgi import App, Message, Receive, Scope, Send
+from crewd.web.caller import Caller, Peer, identify
+from crewd.web.refusal import Refused, refusal, refusal_body
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-METHODS = ("GET", "HEAD")
+METHODS = ("GET", "HEAD", "POST")
+PEER, CALLER = "peer", "caller"  # under these names they stand in the scope's state
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
+JSON_TYPE = re.compile(rb"[ \t]*application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|\"utf-8\")[ \t]*)?", re.IGNORECASE)
 # Encoded path separators and NUL: no route has one, and after decoding they would look like a path.
 HIDDEN_IN_PATH = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
@@ -42,15 +39,21 @@ class Guard:
 
     A page of another origin must not reach crewd, whatever name its server pretends crewd has (DNS rebinding):
     the Host must be one of ours, an Origin must be ours too, and what a browser calls cross-site is refused.
-    Only GET and HEAD exist. What fails inside is answered, counted and logged here, once.
+    Only GET, HEAD and POST exist, and POST only for whoever comes through the unix socket or with a token, with a
+    content type that no form of another site can send. What fails inside is answered, counted and logged here, once.
     """
 
     def __init__(
-        self, app: App, allowed_hosts: Iterable[str], observed: Callable[[str, str, int, float], None]
+        self,
+        app: App,
+        allowed_hosts: Iterable[str],
+        observed: Callable[[str, str, int, float], None],
+        token: Callable[[], str] = lambda: "",
     ) -> None:
         self._app = app
         self._hosts = frozenset(name for host in (*LOCAL_HOSTS, *allowed_hosts) if (name := host_name(host)))
         self._observed = observed
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -61,45 +64,62 @@ class Guard:
             return
         now = asyncio.get_running_loop().time
         began = now()
-        answer = _Answer(send, head=scope["method"] == "HEAD")
+        method = scope["method"]
+        answer = _Answer(send, head=method == "HEAD")
         # HEAD is answered like GET, and _Answer leaves the body out.
-        inner = {**scope, "method": "GET"}
+        inner = {**scope, "method": "GET" if method == "HEAD" else method}
         route = "refused"
         try:
-            refused = self._refuse(scope)
-            if refused is not None:
-                await answer.refuse(*refused)
-            else:
-                await self._app(inner, receive, answer.send)
-                route = _route(inner)
+            caller = self._admit(scope)
+            inner["state"] = {**scope.get("state", {}), CALLER: caller}
+            await self._app(inner, receive, answer.send)
+            route = _route(inner)
+        except Refused as refused:
+            await answer.refuse(refused)
         except Exception:  # noqa: BLE001 - the caller is a stranger: an answer, a count and a log line are due
             structlog.get_logger("crewd.web").exception("web.request_failed", path=scope.get("path"))
             route = _route(inner)
-            await answer.refuse(500, "internal", "crewd failed to answer", "look at crewd's log")
+            await answer.refuse(refusal(500, "internal", "crewd failed to answer", "look at crewd's log"))
         finally:
-            self._observed(
-                route, scope["method"] if scope["method"] in METHODS else "other", answer.status, now() - began
-            )
+            self._observed(route, method if method in METHODS else "other", answer.status, now() - began)
 
-    def _refuse(self, scope: Scope) -> tuple[int, str, str, str] | None:
-        """Say what is wrong with a request, as (status, code, message, next action); None: nothing."""
+    def _admit(self, scope: Scope) -> Caller:
+        """Say who asks. Raises Refused where this caller may not ask this."""
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value)
-        hosts = headers.get(b"host", [])
-        if len(hosts) != 1:
-            return 400, "bad_host", "exactly one Host header is needed", "send one Host header"
-        if host_name(hosts[0].decode("latin-1")) not in self._hosts:
-            return 403, "host_not_allowed", "this Host is not one of crewd's names", "add it to http.allowed_hosts"
-        if any(not self._is_ours(origin) for origin in headers.get(b"origin", [])):
-            return 403, "origin_not_allowed", "this Origin is not crewd's own", "open crewd's own address"
-        if any(site.strip().lower() == b"cross-site" for site in headers.get(b"sec-fetch-site", [])):
-            return 403, "cross_site", "another site sent the browser here", "open crewd's address by hand"
+        peer: Peer | None = scope.get("state", {}).get(PEER)
+        self._look_where_from(headers, peer)
         if scope["method"] not in METHODS:
-            return 405, "method_not_allowed", "crewd only answers questions: GET and HEAD", "use GET"
+            raise refusal(
+                405,
+                "method_not_allowed",
+                "crewd knows GET, HEAD and POST",
+                "use GET to ask, POST to change",
+                allow=", ".join(METHODS),
+            )
         if HIDDEN_IN_PATH.search(scope.get("raw_path") or b""):
-            return 400, "bad_path", "the path hides a separator", "give ids without / and \\"
-        return None
+            raise refusal(400, "bad_path", "the path hides a separator", "give ids without / and \\")
+        caller = identify(peer, headers, self._token)
+        if scope["method"] == "POST":
+            _look_at_change(headers, caller)
+        return caller
+
+    def _look_where_from(self, headers: Mapping[bytes, Sequence[bytes]], peer: Peer | None) -> None:
+        hosts = headers.get(b"host", ())
+        if len(hosts) != 1:
+            raise refusal(400, "bad_host", "exactly one Host header is needed", "send one Host header")
+        host = hosts[0].decode("latin-1")
+        if host_name(host) not in self._hosts and not (peer is not None and _is_made_up(host)):
+            raise refusal(
+                403, "host_not_allowed", "this Host is not one of crewd's names", "add it to http.allowed_hosts"
+            )
+        origins = headers.get(b"origin", ())
+        # No page is ever served through the socket: whatever names an origin there is a browser led astray.
+        if any(peer is not None or not self._is_ours(origin) for origin in origins):
+            raise refusal(403, "origin_not_allowed", "this Origin is not crewd's own", "open crewd's own address")
+        if any(site.strip().lower() == b"cross-site" for site in headers.get(b"sec-fetch-site", ())):
+            raise refusal(403, "cross_site", "another site sent the browser here", "open crewd's address by hand")
 
     def _is_ours(self, origin: bytes) -> bool:
         scheme, separator, rest = origin.decode("latin-1").strip().partition("://")
@@ -113,6 +133,33 @@ def host_name(host: str) -> str:
         host = f"[{host}]"  # an IPv6 address from the settings, without brackets
     match = HOST.fullmatch(host)
     return match["name"].lower().rstrip(".") if match else ""
+
+
+def _is_made_up(host: str) -> bool:
+    """Say whether a Host is the word that a client of the unix socket puts in for want of a name.
+
+    Any will do but one with a dot: those are what names of the network look like, and a browser that reaches the
+    socket through a forwarded port must not be led there by one.
+    """
+    return not host.strip() or ("." not in host and bool(host_name(host)))
+
+
+def _look_at_change(headers: Mapping[bytes, Sequence[bytes]], caller: Caller) -> None:
+    """Raise Refused unless this caller may change things, and asks as no form of a web page can."""
+    if not caller.trusted:
+        raise refusal(
+            403,
+            "changes_not_allowed",
+            "nothing can be changed over TCP without a token",
+            "use the unix socket in the state folder, or send the token as Authorization: Bearer",
+        )
+    types = headers.get(b"content-type", ())
+    if len(types) != 1 or not JSON_TYPE.fullmatch(types[0]):
+        raise refusal(
+            415, "not_json", "a change is asked for in JSON", "send one Content-Type header: application/json"
+        )
+    if any(coding.strip().lower() not in (b"", b"identity") for coding in headers.get(b"content-encoding", ())):
+        raise refusal(415, "encoded", "the body is compressed", "send it as it is", accept_encoding="identity")
 
 
 def _route(scope: Scope) -> str:
@@ -137,14 +184,13 @@ class _Answer:
             message = {**message, "body": b""}
         await self._send(message)
 
-    async def refuse(self, status: int, code: str, message: str, next_action: str) -> None:
+    async def refuse(self, refused: Refused) -> None:
         if self.status:
             return  # too late: the answer has begun, and the server cuts it off
-        body = encode(refusal_body(code, message, [Detail(code, "", message, next_action)]))
+        body = encode(refusal_body(refused.code, refused.message, refused.details))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status == 405:
-            headers.append((b"allow", b"GET, HEAD"))
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        headers += [(name.encode(), value.encode()) for name, value in refused.headers.items()]
+        await self.send({"type": "http.response.start", "status": refused.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
 

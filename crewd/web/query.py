@@ -1,16 +1,20 @@
-"""Queries: what may follow the question mark, and how a person is told what may not."""
+"""Addresses: what may stand in a path and behind the question mark, and how a person is told what may not."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import Query, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from crewd.web.body import pointer
 from crewd.web.refusal import Detail, Refused
 
+API = "/api/v1"
+RUNS = f"{API}/runs"
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 EVENT_TYPE = r"^[a-z_]{1,40}(\.[a-z_]{1,40}){1,3}$"
 SEQ_MAX = 2**63 - 1
+OUTPUT_BYTES_MAX = 256 * 1024  # what the redactor looks at in one go
 
 
 def _decimal(value: Any) -> Any:
@@ -62,6 +66,32 @@ class RunsQuery(Strict):
     workers: Flag = Field(False, description="Tell in `workers` the tasks of each run that somebody works on.")
 
 
+class LettersQuery(Strict):
+    """Which dead letters."""
+
+    state: Literal["open", "redriven", "discarded", "all"] = Field("open", description="Only those in this state.")
+    crew: str = Field("", max_length=256, description="Only those of this crew.")
+    limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
+
+
+class LetterQuery(Strict):
+    """Which dead letter. Keys hold slashes and colons, so they stand in the query and not in the path."""
+
+    key: str = Field(min_length=1, max_length=512, description="Key of the dead letter.")
+
+
+class OutputQuery(Strict):
+    """Which piece of which output."""
+
+    stream: Literal["stdout", "stderr"] = Field("stdout", description="Which of the two.")
+    attempt: Whole = Field(0, ge=0, le=SEQ_MAX, description="Number of the attempt; 0: the newest.")
+    offset: Whole = Field(0, ge=0, le=SEQ_MAX, description="First byte: 0, or as the piece before it told.")
+    limit: Whole = Field(64 * 1024, ge=1, le=OUTPUT_BYTES_MAX, description="At most so many bytes, unredacted.")
+    unfinished: Flag = Field(
+        False, description="Also an unfinished last line. The next offset stays before it: it will come again, whole."
+    )
+
+
 class MetricsQuery(Strict):
     """Which families."""
 
@@ -96,9 +126,15 @@ def complaints(error: RequestValidationError) -> Refused:
 
 
 def _detail(error: dict[str, Any]) -> Detail:
-    place = ".".join(str(part) for part in error["loc"])[:128]
-    if error["type"] == "extra_forbidden":
-        return _unknown(place.partition(".")[2])
+    where, *path = error["loc"]
+    if where == "body":
+        place = pointer(path)[:256]
+        if error["type"] == "extra_forbidden":
+            return Detail("unknown_field", place, "is not known here", "leave it out; see /openapi.json")
+    else:
+        place = ".".join(str(part) for part in error["loc"])[:128]
+        if error["type"] == "extra_forbidden":
+            return _unknown(place.partition(".")[2])
     message = str(error["msg"]).removeprefix("Value error, ")[:256]
     return Detail(error["type"], place, message, "correct the value or leave it out")
 
@@ -107,7 +143,14 @@ def _unknown(name: str) -> Detail:
     return Detail("unknown_parameter", f"query.{name}"[:128], "is not known here", "leave it out; see /openapi.json")
 
 
+RunId = Annotated[str, Path(pattern=ID, description="Id of a run.")]
+TaskId = Annotated[str, Path(pattern=ID, description="Id of a task of that run.")]
+NO_QUERY = [Depends(no_query)]
+SINGLE = [Depends(single)]
 EventsParameters = Annotated[EventsQuery, Query()]
 RunEventsParameters = Annotated[RunEventsQuery, Query()]
 RunsParameters = Annotated[RunsQuery, Query()]
 MetricsParameters = Annotated[MetricsQuery, Query()]
+LettersParameters = Annotated[LettersQuery, Query()]
+LetterParameters = Annotated[LetterQuery, Query()]
+OutputParameters = Annotated[OutputQuery, Query()]

@@ -1,6 +1,6 @@
 """Refusals: the one shape in which a request is told everything that is wrong with it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,26 @@ class Detail:
 class Refused(Exception):
     """A request that is not served."""
 
-    def __init__(self, status: int, code: str, message: str, details: tuple[Detail, ...] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: tuple[Detail, ...] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.details = details
+        self.headers = headers or {}  # that the answer carries besides
+
+
+def refusal(status: int, code: str, message: str, next_action: str, **headers: str) -> Refused:
+    """Make a refusal of one detail, that of the whole request."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Refused(status, code, message, (Detail(code, "", message, next_action),), named)
 
 
 def refusal_body(code: str, message: str, details: Iterable[Detail] = ()) -> dict[str, Any]:

@@ -8,18 +8,22 @@ from dataclasses import dataclass
 import uvicorn
 
 from crewd.host.listening import ListeningSocket, address, listen
+from crewd.web.asgi import App
+from crewd.web.caller import trusted_uids
 from crewd.web.connections import bounded
-from crewd.web.guard import App
+from crewd.web.unix_socket import CannotOpen, UnixSocket
 
 TICK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Where to listen, and how much to take on."""
+    """Where to listen, and how much to take on. The bounds hold for TCP and for the unix socket, each."""
 
     host: str = "127.0.0.1"
     port: int = 9464
+    tcp: bool = True  # listen on host and port at all
+    socket: str = ""  # path of the unix socket; "": none
     connections_max: int = 64  # one more is answered 503
     keep_alive: float = 5.0
     request_seconds: float = 5.0  # for a request to arrive whole
@@ -35,57 +39,108 @@ class HttpOptions:
 
 
 class Server:
-    """One application on one socket. `start` once; `stop` may be called at any time, also twice."""
+    """One application behind two doors: TCP and a unix socket. `start` once; `stop` at any time, also twice.
 
-    def __init__(self, app: App, options: HttpOptions | None = None) -> None:
+    Each door has bounds of its own: whoever fills up the one that is open to everybody on this machine does not keep
+    anybody from the other.
+    """
+
+    def __init__(self, app: App, options: HttpOptions | None = None, uids: frozenset[int] | None = None) -> None:
+        """`uids` may use the unix socket; None: whom this process runs as, and root."""
         self._options = options = options or HttpOptions()
-        config = uvicorn.Config(
-            app,
-            # Up to twice as many are taken, so that whoever is one too many is told so instead of being cut off.
-            http=bounded(2 * options.connections_max, options.request_seconds),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=options.connections_max,
-            timeout_keep_alive=int(options.keep_alive),
-            timeout_graceful_shutdown=int(options.stop_seconds),
-            h11_max_incomplete_event_size=options.header_bytes_max,
-        )
-        self._uvicorn = _Quiet(config)
-        self._serving: asyncio.Task[None] | None = None
-        self._socket: ListeningSocket | None = None
+        self._app = app
+        self._uids = trusted_uids() if uids is None else uids
+        self._doors: list[_Door] = []
+        self._started = False
         self.address: tuple[str, int] | None = None
+        self.socket = ""  # path of the unix socket, once it listens
+        self.complaint = ""  # why there is no unix socket, although one was wanted
 
     async def start(self, socket: ListeningSocket | None = None) -> tuple[str, int]:
         """Listen, on an inherited socket if there is one, and return host and port once requests are answered.
 
-        Raises OSError where the address cannot be had.
+        Without TCP these are "" and 0. A unix socket that cannot be had is a `complaint`, and TCP is served without
+        it. Raises OSError where the TCP address cannot be had.
         """
-        if self._serving is not None:
+        if self._started:
             raise RuntimeError("the server has been started already: make another one")
-        self._socket = socket or listen(self._options.host, self._options.port)
-        self.address = address(self._socket)
-        self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._socket]), name="http server")
+        self._started = True
+        if self._options.tcp:
+            listening = socket or listen(self._options.host, self._options.port)
+            self.address = address(listening)
+            await self._open(listening)
+        if self._options.socket:
+            try:
+                unix = UnixSocket.open(self._options.socket)
+            except CannotOpen as error:
+                self.complaint = str(error)
+            else:
+                self.socket = unix.path
+                await self._open(unix.listening, unix)
+        return self.address or ("", 0)
+
+    async def stop(self) -> None:
+        """Take no more requests, let those under way finish within bounds, and close."""
+        doors, self._doors = self._doors, []
+        for outcome in await asyncio.gather(*(door.stop() for door in doors), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _open(self, listening: ListeningSocket, unix: UnixSocket | None = None) -> None:
+        door = _Door(_config(self._app, self._options, self._uids, dated=unix is None), listening, unix)
+        self._doors.append(door)
+        try:
+            await door.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+
+class _Door:
+    """One listening socket with a uvicorn of its own."""
+
+    def __init__(self, config: uvicorn.Config, listening: ListeningSocket, unix: UnixSocket | None) -> None:
+        self._uvicorn = _Quiet(config)
+        self._listening = listening
+        self._unix = unix
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        name = "http server" if self._unix is None else "http server on the unix socket"
+        self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._listening]), name=name)
         self._serving.add_done_callback(lambda _: self._uvicorn.settled.set())
         await self._uvicorn.settled.wait()
         if self._serving.done():
             await self._serving  # raises what went wrong
-        return self.address
 
     async def stop(self) -> None:
-        """Take no more requests, let those under way finish within bounds, and close."""
-        serving, self._serving = self._serving, None
-        if serving is None:
-            return
         self._uvicorn.end()
         try:
-            await serving
+            if self._serving is not None:
+                await self._serving
         finally:
-            if self._socket is not None:
-                self._socket.close()
+            self._listening.close()
+            if self._unix is not None:
+                self._unix.close()
+
+
+def _config(app: App, options: HttpOptions, uids: frozenset[int], dated: bool) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        # Up to twice as many are taken, so that whoever is one too many is told so instead of being cut off.
+        http=bounded(2 * options.connections_max, options.request_seconds, uids),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=dated,
+        proxy_headers=False,
+        limit_concurrency=options.connections_max,
+        timeout_keep_alive=int(options.keep_alive),
+        timeout_graceful_shutdown=int(options.stop_seconds),
+        h11_max_incomplete_event_size=options.header_bytes_max,
+    )
 
 
 class _Quiet(uvicorn.Server):
@@ -104,9 +159,10 @@ class _Quiet(uvicorn.Server):
     async def main_loop(self) -> None:
         # uvicorn looks ten times a second whether it should exit. Once a second is enough for the Date of answers,
         # which is renewed at every tenth count, and an end is heard at once.
+        patience = TICK_SECONDS if self.config.date_header else None
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
+                async with asyncio.timeout(patience):
                     await self._ending.wait()
 
     async def startup(self, sockets: list[ListeningSocket] | None = None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from crewd.model.asking import Actions, OutputPiece
 from crewd.model.event import Event
 from crewd.model.snapshot import Snapshot
 from crewd.telemetry.exposition import Exposition
@@ -26,7 +27,7 @@ class History(Protocol):
 
 
 class WebState(Protocol):
-    """Everything that a request may ask for. Nothing here changes anything."""
+    """Everything that a request may ask for. What changes anything is in `actions`, and `reload`."""
 
     @property
     def exposition(self) -> Exposition: ...
@@ -40,6 +41,25 @@ class WebState(Protocol):
     @property
     def allowed_hosts(self) -> Sequence[str]:
         """Names besides 127.0.0.1, localhost and [::1] under which crewd may be addressed."""
+
+    @property
+    def actions(self) -> Actions | None:
+        """What may be asked of managed runs; None: crewd only watches."""
+
+    @property
+    def token(self) -> str:
+        """Whoever sends this over TCP may change things; "": nobody may."""
+
+    async def reload(self) -> bool:
+        """Read the settings again; False: they cannot be used, and the old ones stay."""
+
+    def output(
+        self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int
+    ) -> OutputPiece | None:
+        """Read what an attempt wrote (0: the newest) to "stdout" or "stderr"; None: there is no such attempt.
+
+        Called in a worker thread.
+        """
 
     def snapshot(self) -> Snapshot: ...
 

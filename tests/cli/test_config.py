@@ -3,6 +3,8 @@ import tomllib
 from pathlib import Path
 
 from crewd.config.load import load
+from crewd.config.run_file.page import as_markdown
+from crewd.config.run_file.schema import run_schema
 from crewd.config.settings import Settings
 from tests.cli.world import crewd
 
@@ -68,3 +70,31 @@ def test_show_masks_secrets(tmp_path: Path) -> None:
 
 def test_schema_is_json_schema(tmp_path: Path) -> None:
     assert json.loads(crewd("config", "schema", folder=tmp_path).stdout) == Settings.model_json_schema()
+
+
+def test_schema_of_run_files_is_json_schema_or_the_page(tmp_path: Path) -> None:
+    printed = crewd("config", "schema", "--run", folder=tmp_path)
+    assert printed.exit_code == 0
+    assert json.loads(printed.stdout) == run_schema()
+    assert crewd("config", "schema", "--run", "--format", "markdown", folder=tmp_path).stdout == as_markdown()
+    refused = crewd("config", "schema", "--run", "--format", "toml", folder=tmp_path)
+    assert refused.exit_code == 2
+    assert "config/examples" in refused.stderr
+
+
+def test_show_prints_executors_as_toml_that_says_the_same_again(tmp_path: Path) -> None:
+    source = tmp_path / "crewd.toml"
+    source.write_text(
+        '[executors.x]\ncommand = ["a", "{model}"]\ntimeout = "1h"\nenv = { A = "1" }\n'
+        "[executors.x.retry]\nmax_attempts = 5\n"
+        'classes = { timeout = { retry = false }, rate_limited = { cap = "1h" } }\n'
+        '[executors.x.stop]\nsteps = [{ signal = "INT", wait = "2s" }]\n[executors.x.success]\n'
+        'files = ["a", { path = "b", bytes_min = 7 }]\n[executors.y]\nmode = "protocol"\n'
+    )
+    shown = crewd("config", "show", "--config", str(source), folder=tmp_path)
+    assert shown.exit_code == 0, shown.output
+    again = tmp_path / "again.toml"
+    again.write_text(shown.stdout)
+    assert load(again, {}).settings == load(source, {}).settings
+    told = json.loads(crewd("config", "show", "--json", "--config", str(source), folder=tmp_path).stdout)
+    assert told["settings"]["executors.x.stop.steps"] == [{"signal": "INT", "wait": 2.0}]

@@ -16,7 +16,14 @@ import pytest
 from crewd import __version__
 from tests.cli.world import event, write_ledger
 
-READS = (["status"], ["show", "r-bad"], ["explain", "r-bad", "t2"], ["events"])
+READS = (
+    ["status"],
+    ["show", "r-bad"],
+    ["explain", "r-bad", "t2"],
+    ["why", "r-bad"],
+    ["deadletter", "list"],
+    ["events"],
+)
 READING = ("pydantic", "pydantic_settings", "fastapi", "uvicorn", "prometheus_client", "structlog", "rich", "asyncio")
 CREWD = [sys.executable, "-m", "crewd"]
 
@@ -145,7 +152,24 @@ def test_an_interrupt_ends_quietly_with_130(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["serve", "demo", "status", "show", "explain", "events", "metrics", "beat", "config"]
+    "module",
+    [
+        *(
+            "serve",
+            "demo",
+            "status",
+            "show",
+            "explain",
+            "events",
+            "metrics",
+            "beat",
+            "config",
+            "run",
+            "submit",
+            "wait",
+        ),
+        *("logs", "cancel", "retry", "pause", "resume", "drain", "deadletter", "handover", "why", "worker", "doctor"),
+    ],
 )
 def test_every_command_has_a_help_that_begins_with_its_line(tmp_path: Path, module: str) -> None:
     result = crewd(tmp_path, module, "--help")

@@ -117,6 +117,8 @@ class State:
     """What a daemon answers from."""
 
     allowed_hosts = ()
+    actions = None  # it only watches
+    token = ""
 
     def __init__(self, folder: Path, taken: Snapshot) -> None:
         self.taken = taken
@@ -126,6 +128,12 @@ class State:
 
     def snapshot(self) -> Snapshot:
         return self.taken
+
+    async def reload(self) -> bool:
+        return False
+
+    def output(self, *_: Any) -> None:
+        return None
 
     def explain(self, run_id: str, task_id: str) -> Mapping[str, Any] | None:
         view = self.taken.runs[run_id]

@@ -68,7 +68,7 @@ def test_every_complaint_comes_at_once_with_file_key_and_remedy(tmp_path: Path) 
             "crewd.toml: sinks.gzip: 'maybe' is no yes or no (write true or false)",
             "environment: CREWD_SINKS__RETENTION_DAYS: 'many' is no whole number (write a whole number)",
             "environment: CREWD_NOPE: is no setting (known here: sources, patrol, heartbeat, ledger, sinks, metrics,"
-            " http, log, dead_letters, redact)",
+            " http, log, tasks, executors, circuits, secrets, dead_letters, redact)",
         ]
     )
 
@@ -83,6 +83,10 @@ def test_every_complaint_comes_at_once_with_file_key_and_remedy(tmp_path: Path) 
         ("[heartbeat]\ndead_afetr = 1\n", "did you mean heartbeat.dead_after?"),
         ('[heartbeat.overrides.x]\ntool = "a"\nhung_aftr = 1\n', "did you mean heartbeat.overrides.x.hung_after?"),
         ("port = 1\n", "did you mean http.port?"),
+        ("[executors.x]\ncomand = []\n", "did you mean executors.x.command?"),
+        ("[executors.x.retry]\nbsae = 1\n", "did you mean executors.x.retry.base?"),
+        ("[executors.x.retry.classes.timeout]\nbsae = 1\n", "did you mean executors.x.retry.classes.timeout.base?"),
+        ("[taks]\nenabled = true\n", "did you mean tasks?"),
     ],
 )
 def test_an_unknown_key_in_the_file_is_told_with_the_nearest_name(tmp_path: Path, text: str, meant: str) -> None:
@@ -265,3 +269,115 @@ def test_an_address_that_others_reach_needs_a_word_about_the_proxy_in_front(host
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_word(host: str) -> None:
     assert load(None, {}, {"http.host": host}).settings.http.host == host
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[patrol]\ninterval = nan\n", "patrol.interval: nan is not a duration"),
+        ("[patrol]\ninterval = inf\n", "patrol.interval: inf is not a duration"),
+        (f"[patrol]\ninterval = {10**400}\n", "patrol.interval: a number beyond 2**63 is not a duration"),
+        (f"[http]\nport = {10**30}\n", "http.port: the number is"),
+        ("[http]\nport = 0x" + "f" * 5000 + "\n", "http.port: the number is"),
+        ("[http]\nport = [0x" + "f" * 5000 + "]\n", "http.port: the value is"),
+        (f'[sinks]\nretention_bytes = "1{"0" * 400}"\n', "is not a size in bytes"),
+        ("[tasks]\nstart_rate = nan\n", "tasks.start_rate: the number is out of range"),
+    ],
+)
+def test_a_number_that_no_machine_can_hold_is_told_like_any_other(tmp_path: Path, text: str, told: str) -> None:
+    (found,) = complaints(tmp_path, text)
+    assert told in found
+
+
+EXECUTOR = """
+[executors.claude]
+command = ["claude", "-p", "--model", "{model}"]
+env_pass = ["SSL_CERT_FILE"]
+provider = "anthropic"
+env = { NO_COLOR = "1" }
+secrets = { ANTHROPIC_API_KEY = "anthropic" }
+[executors.claude.stop]
+steps = [{ signal = "INT", wait = "5s" }, { signal = "TERM", wait = 2 }]
+[executors.claude.retry]
+max_attempts = 5
+classes = { rate_limited = { base = "1m" } }
+[executors.claude.success]
+files = ["out.md", { path = "log", bytes_min = "1KiB" }]
+"""
+
+
+def test_an_executor_is_read_with_all_its_tables(tmp_path: Path) -> None:
+    claude = load_text(tmp_path, EXECUTOR).settings.executors["claude"]
+    assert claude.command == ("claude", "-p", "--model", "{model}")
+    assert claude.env_pass == ("SSL_CERT_FILE",)
+    assert claude.stop is not None
+    assert [(step.signal, step.wait) for step in claude.stop.steps or ()] == [("INT", 5.0), ("TERM", 2.0)]
+    assert claude.retry is not None
+    assert claude.retry.classes is not None
+    assert claude.retry.classes["rate_limited"].base == 60.0
+    assert claude.success is not None
+    assert [(each.path, each.bytes_min) for each in claude.success.files or ()] == [("out.md", None), ("log", 1024)]
+    with pytest.raises(TypeError):
+        claude.env["X"] = "1"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('cwd = "work"', "executors.x: cwd 'work' is relative"),
+        ('retry = { base = "10m" }', "executors.x: retry: base 600s is longer than cap 300s (say a longer cap, too)"),
+        ('heartbeat = { warn_after = "5m", dead_after = "1m" }', "warn_after < stale_after"),
+        ('env = { A = "1" }\nsecrets = { A = "a" }', "executors.x: A is in env and in secrets"),
+        ('env = { CREWD_FENCE = "1" }', "CREWD_FENCE is set by crewd itself"),
+        ('env_pass = ["A-B"]', "executors.x.env_pass[0]: 'A-B' is not written as it must be"),
+        ('secrets = { A = "../a" }', "executors.x.secrets.A: '../a' is not written as it must be"),
+        ('success = { files = ["../x"] }', "does not stay inside the task's cwd"),
+        ("max_parallel = 0", "executors.x.max_parallel: 0 is out of range (1 to 10000)"),
+        ("retry = { classes = { nope = {} } }", "executors.x.retry.classes.nope: 'nope' is unknown"),
+        ("stop = { steps = 3 }", "executors.x.stop.steps: 3 is no list of steps"),
+    ],
+)
+def test_an_executor_that_cannot_work_is_told_when_the_settings_are_read(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (found,) = complaints(tmp_path, f"[executors.x]\n{text}\n")
+    assert told in found
+
+
+def test_an_executor_can_come_from_the_environment(tmp_path: Path) -> None:
+    environ = {"CREWD_EXECUTORS__FAST__COMMAND": "agent,--fast", "CREWD_EXECUTORS__FAST__RETRY__MAX_ATTEMPTS": "2"}
+    fast = load_text(tmp_path, "", environ).settings.executors["fast"]
+    assert fast.command == ("agent", "--fast")
+    assert fast.retry is not None
+    assert fast.retry.max_attempts == 2
+
+
+def test_what_an_executors_command_and_variables_hold_is_never_quoted(tmp_path: Path) -> None:
+    secret = "hunter2-hunter2"
+    text = f'[executors.x]\ncommand = ["a", ["{secret}"]]\nenv = {{ A = ["{secret}"] }}\n'
+    found = complaints(tmp_path, text)
+    assert len(found) == 2
+    assert secret not in "\n".join(found)
+
+
+def test_the_token_is_long_or_none_and_never_shown(tmp_path: Path) -> None:
+    assert load_text(tmp_path, '[http]\ntoken = ""\n').settings.http.token is None
+    (found,) = complaints(tmp_path, '[http]\ntoken = "too-short"\n')
+    assert "too-short" not in found
+    assert "16 characters or more" in found
+    (tmp_path / "http__token").write_text("0123456789abcdef\n")
+    loaded = load(None, {"HOME": str(tmp_path), "CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert loaded.settings.http.token is not None
+    assert loaded.settings.http.token.get_secret_value() == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(loaded)
+    assert masked(flat(loaded.settings)["http.token"]) == "**********"
+
+
+def test_circuits_that_would_open_longer_than_the_longest_are_refused(tmp_path: Path) -> None:
+    (found,) = complaints(tmp_path, '[circuits]\nopen_for = "20m"\n')
+    assert "open_for 20m is longer than open_for_max 15m" in found
+
+
+def test_what_a_worker_is_told_of_itself_is_no_setting(tmp_path: Path) -> None:
+    names = ("ATTEMPT", "ATTEMPT_DIR", "ATTEMPT_NUMBER", "BEAT", "FENCE", "PAYLOAD_FILE", "RUN_ID", "TASK_ID")
+    assert load_text(tmp_path, "", {f"CREWD_{name}": "x" for name in names}).settings == Settings()

@@ -24,7 +24,7 @@ HEIGHT = {
     part: -number for number, line in enumerate(PICTURE.split("\n\n")[0].split("\n")) for part in line.split()[::2]
 }
 # Known to all, knowing none: the version, and the errors that end a command. `__main__` starts the command line.
-FLOOR, ROOF = ("__init__", "errors"), "__main__"
+FLOOR, ROOF = ("__init__", "errors", "worker"), "__main__"
 
 PURE = {"detection", "policy", "model"}
 # What would let a judgement be surprised.
@@ -32,12 +32,12 @@ SURPRISES = {"asyncio", "time", "random", "os", "logging", "structlog", "socket"
 DOORS = {"time", "random", "os", "secrets", "socket", "subprocess"}
 # `host` is the door. The edges of the process itself (exit codes, standard streams, signals, environment) are the
 # business of whoever starts and serves.
-AT_THE_DOOR = {"host", "cli", "web", "daemon", ROOF}
+AT_THE_DOOR = {"host", "cli", "web", "daemon", "worker", ROOF}
 ALLOWED = {("demo", "subprocess")}  # the workers of the demo are real processes
 NOWS = {"now", "utcnow", "today"}  # of datetime and date: a clock that nobody injected
 # The daemon is wired in two files; a format's package may name what it offers.
-WIRING = {"assembly": "daemon"}
-FACADES = {"sources/beat/__init__.py", "sources/pi_crew/__init__.py"}
+WIRING = {"assembly": "daemon", "tasks": "daemon"}
+FACADES = {"sources/beat/__init__.py", "sources/pi_crew/__init__.py", "config/run_file/__init__.py"}
 BUCKETS = {"utils", "util", "common", "helpers", "helper", "types", "interfaces", "misc"}
 
 ROOT = Path(crewd.__file__).parent

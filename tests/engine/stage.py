@@ -12,7 +12,7 @@ from crewd.engine.witness import Witness
 from crewd.ledger.batch import Batch, Memory, StandingRow
 from crewd.ledger.errors import BatchRefused, LedgerFailed
 from crewd.model.event import Event
-from crewd.model.look import DeadLetter, Happening, Look, ReadResult
+from crewd.model.look import OWN_LETTERS, DeadLetter, Happening, Look, ReadResult
 from crewd.model.moment import Reading
 from crewd.model.process import ProcessClaim
 from crewd.model.run import Run, RunStatus, Task, TaskStatus, Waiting
@@ -48,6 +48,7 @@ class FakeSource:
     runtime: str = "fake"
     key: str = "fake:/crew"
     folder: str = "/crew"
+    tells_itself: bool = False
     _told: dict[str, Run] = field(default_factory=dict)
 
     def put(self, run: Run) -> None:
@@ -104,7 +105,7 @@ class MemoryLedger:
             self.standings.pop(key, None)
         self.verdicts.update({(v.run_id, v.task_id, v.attempt, v.opened_at): v for v in batch.verdicts})
         self.incidents.update({(i.subject, i.cause, i.opened_at): i for i in batch.incidents})
-        self.letters.update({letter.key: letter for letter in batch.letters})
+        self.letters.update({letter.key: letter for letter in (*batch.letters, *batch.letters_settled)})
         return told
 
     def memory(self) -> Memory:
@@ -115,6 +116,9 @@ class MemoryLedger:
             verdicts_open=tuple(v for v in self.verdicts.values() if v.outcome is Outcome.OPEN),
             incidents_open=tuple(i for i in self.incidents.values() if i.resolved_at is None),
             letter_keys=frozenset(self.letters),
+            own_letters=tuple(
+                each for key, each in self.letters.items() if key.startswith(OWN_LETTERS) and each.state == "open"
+            ),
         )
 
 

@@ -16,7 +16,17 @@ from crewd.ledger.ledger import Ledger
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.reader import Reader
 from tests.fakes.clock import FakeClock
-from tests.ledger.values import a_letter, a_run, a_standing, a_verdict, an_event, an_incident, raising
+from tests.ledger.values import (
+    a_letter,
+    a_run,
+    a_standing,
+    a_verdict,
+    an_event,
+    an_incident,
+    everything_managed,
+    everything_of_work,
+    raising,
+)
 
 MAIN = "ledger.sqlite3"
 LOG = "ledger.sqlite3-wal"
@@ -41,6 +51,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
         await ledger.commit(Batch(vanished=("run-4",)))
+        await ledger.commit(everything_managed())
+        await everything_of_work(ledger)
         await ledger.close()
 
     asyncio.run(run())
@@ -58,7 +70,7 @@ def contents(folder: Path) -> tuple[Any, ...]:
             await ledger.close()
         with Reader.open(folder) as reader:
             everything = (reader.events(), reader.runs(vanished=True), reader.verdicts(), reader.incidents())
-            return memory, *everything, reader.letters(), reader.standings(), reader.pruned_to()
+            return memory, *everything, reader.letters(), reader.standings(), reader.pruned_to(), reader.leases()
 
     return asyncio.run(run())
 
@@ -127,6 +139,17 @@ def test_a_row_whose_content_changed_is_named_when_it_is_read(whole: Path, tmp_p
         pytest.param("UPDATE verdicts SET outcome = 'true'", id="a verdict is settled"),
         pytest.param("UPDATE incidents SET resolved_at = 5.0", id="an incident is resolved"),
         pytest.param("UPDATE letters SET crew = 'another'", id="a letter is another crew's"),
+        pytest.param("UPDATE letters SET state = 'redriven'", id="a letter is settled"),
+        pytest.param("UPDATE managed_runs SET ended_at = 5.0", id="a managed run has ended"),
+        pytest.param("UPDATE managed_runs SET key = '' WHERE ended_at IS NULL", id="a managed run has no key"),
+        pytest.param("UPDATE managed_tasks SET state = 'waiting'", id="a task waits again"),
+        pytest.param(
+            "UPDATE managed_tasks SET run_id = 'nobody' WHERE task_id = 'test'", id="a task is another run's"
+        ),
+        pytest.param("UPDATE circuits SET state = 'closed'", id="a circuit is closed"),
+        pytest.param("UPDATE pauses SET scope = 'crew:x' WHERE scope = 'daemon'", id="a pause is another's"),
+        pytest.param("UPDATE work SET fence = 9 WHERE state = 'leased'", id="a lease has another fence"),
+        pytest.param("UPDATE work SET state = 'done' WHERE state = 'leased'", id="a lease is hidden"),
     ],
 )
 def test_a_start_does_not_believe_what_crewd_did_not_write(whole: Path, tmp_path: Path, change: str) -> None:
@@ -135,6 +158,38 @@ def test_a_start_does_not_believe_what_crewd_did_not_write(whole: Path, tmp_path
     connection.execute(change)
     connection.close()
     with pytest.raises(LedgerDamaged):
+        contents(tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("UPDATE work SET priority = 9 WHERE state = 'ready'", id="an item comes first"),
+        pytest.param("UPDATE work SET result = '{}' WHERE state = 'done'", id="a result is another"),
+        pytest.param("UPDATE logs SET data = '{}' WHERE position = 2", id="a log says something else"),
+    ],
+)
+def test_a_reader_does_not_believe_what_crewd_did_not_write(whole: Path, tmp_path: Path, change: str) -> None:
+    shutil.copytree(whole, tmp_path / "state")
+    connection = apsw.Connection(str(tmp_path / "state" / MAIN))
+    connection.execute(change)
+    connection.close()
+    with Reader.open(tmp_path / "state") as reader, pytest.raises(LedgerDamaged):
+        _ = reader.ready(5.0), reader.result("nightly-1/done"), reader.log("nightly-1")
+
+
+def test_a_task_that_its_index_lost_is_told(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "state")
+    path = tmp_path / "state" / MAIN
+    connection = apsw.Connection(str(path))
+    page = connection.execute(
+        "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_managed_tasks_1'"
+    ).get
+    connection.close()
+    data = path.read_bytes()
+    at = data.index(b"nightly-1lint", (page - 1) * 4096, page * 4096)
+    path.write_bytes(flipped(data, at + 8, 1))
+    with pytest.raises(LedgerDamaged, match="lint"):
         contents(tmp_path / "state")
 
 

@@ -33,7 +33,7 @@ def kill_again_and_again(folder: Path, kills: int, seed: int) -> None:
     chance = random.Random(seed)
     acknowledged: dict[int, tuple[str, int]] = {}
     for kill in range(kills):
-        told = commit_until_killed(folder, chance.randint(1, 400))
+        told = commit_until_killed(folder, chance.randint(1, 250))
         assert not told.keys() & acknowledged.keys(), "a number was given twice"
         acknowledged |= told
         try:

@@ -9,10 +9,12 @@ import pytest
 
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.options import LedgerOptions
+from crewd.ledger.work import LedgerWork
 from crewd.model.event import Event
+from crewd.model.work import Item
 from tests.fakes.clock import FakeClock
 from tests.ledger.disks import Disk, Step, after_power_loss
-from tests.ledger.values import assert_sound, raising
+from tests.ledger.values import assert_sound, key_of, pulling, raising, returning
 
 
 def recorded(folder: Path) -> tuple[dict[str, bytes], list[Step], list[tuple[int, list[Event]]]]:
@@ -26,11 +28,21 @@ def recorded(folder: Path) -> tuple[dict[str, bytes], list[Step], list[tuple[int
             disk.steps = steps = []
             ledger = Ledger.open(folder, FakeClock(), LedgerOptions(vfs=disk.name, checkpoint_pages=25))
             acknowledged: list[tuple[int, list[Event]]] = [(len(steps), [])]
+            work, lease, last = LedgerWork(ledger), None, 0
+            await work.submit([Item(key_of("counter-1"))])
             for total in range(1, 25):
                 counter = f"counter-{total % 3}"
                 by = total if total <= 3 else 3
                 events = await ledger.commit(raising(counter, by, total))
                 acknowledged.append((len(steps), [*acknowledged[-1][1], *events]))
+                if total % 3 == 0:
+                    continue
+                if lease is None:
+                    (lease,), events = await work.pull([key_of("counter-1")], None, pulling("counter-1"))
+                else:
+                    events, lease = await work.retry(lease, 0.0, returning(lease)), None
+                acknowledged.append((len(steps), [*acknowledged[-1][1], *events]))
+                last = await work.append("counter-1", str(last + 1), {}, after=last)
             disk.steps = None
             await ledger.close()
             return before, steps, acknowledged

@@ -13,9 +13,22 @@ from crewd.ledger.batch import Batch, Memory
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.reader import Reader
 from crewd.model.event import Event
+from crewd.model.look import DeadLetter
+from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause, Waiting
 from crewd.model.verdict import Level, Outcome
 from tests.fakes.clock import FakeClock
-from tests.ledger.values import a_letter, a_run, a_standing, a_verdict, an_incident
+from tests.ledger.values import (
+    a_circuit,
+    a_letter,
+    a_managed_letter,
+    a_managed_run,
+    a_managed_task,
+    a_pause,
+    a_run,
+    a_standing,
+    a_verdict,
+    an_incident,
+)
 
 NAMES = st.sampled_from(["a", "b", "c"])
 TEXT = st.text(max_size=8)  # no surrogates: those have a test of their own
@@ -53,6 +66,19 @@ BATCHES = st.builds(
     ).map(tuple),
     letters=st.lists(st.builds(a_letter, NAMES, st.none() | st.floats(0, 9), NAMES), max_size=2).map(tuple),
     cursors=st.dictionaries(TEXT, TEXT, max_size=2),
+    managed=st.lists(st.builds(a_managed_run, NAMES, ended_at=st.none() | st.floats(0, 9)), max_size=2).map(tuple),
+    tasks=st.lists(
+        st.builds(
+            a_managed_task, st.sampled_from(["lint", "test"]), st.builds(Waiting, st.floats(0, 9), TEXT), NAMES
+        ),
+        max_size=3,
+    ).map(tuple),
+    circuits=st.lists(st.builds(a_circuit, NAMES, TEXT), max_size=2).map(tuple),
+    pauses=st.lists(st.builds(a_pause, NAMES, TEXT), max_size=2).map(tuple),
+    resumed=st.lists(NAMES, max_size=1).map(tuple),
+    letters_settled=st.lists(
+        st.builds(a_managed_letter, NAMES, st.sampled_from(["open", "redriven", "discarded"]), NAMES), max_size=2
+    ).map(tuple),
 )
 RESTART = None
 MINUS_ZERO = Batch(events=(Event("x", -0.0),), letters=(a_letter(at=-0.0),), incidents=(an_incident(opened_at=-0.0),))
@@ -66,7 +92,11 @@ class Fold:
         self.memory = Memory()
         self.verdicts: dict[str, object] = {}
         self.incidents: dict[tuple[str, float], object] = {}
-        self.letters: dict[str, object] = {}
+        self.letters: dict[str, DeadLetter] = {}
+        self.managed: dict[str, ManagedRun] = {}
+        self.tasks: dict[tuple[str, str], ManagedTask] = {}
+        self.circuits: dict[str, CircuitState] = {}
+        self.pauses: dict[str, Pause] = {}
 
     def take(self, batch: Batch) -> None:
         for event in batch.events:
@@ -77,12 +107,23 @@ class Fold:
         self.verdicts |= {verdict.task_id: verdict for verdict in batch.verdicts}
         self.incidents |= {(incident.cause, incident.opened_at): incident for incident in batch.incidents}
         self.letters = {letter.key: letter for letter in reversed(batch.letters)} | self.letters
+        self.letters |= {letter.key: letter for letter in batch.letters_settled}
+        self.managed |= {run.plan.run_id: run for run in batch.managed}
+        self.tasks |= {(task.run_id, task.task_id): task for task in batch.tasks}
+        self.circuits |= {circuit.name: circuit for circuit in batch.circuits}
+        self.pauses |= {pause.scope: pause for pause in batch.pauses}
+        self.pauses = {scope: pause for scope, pause in self.pauses.items() if scope not in batch.resumed}
+        at_work = {run_id: run for run_id, run in self.managed.items() if run.ended_at is None}
         self.memory = Memory(
             last_seq=len(self.events),
             runs={run_id: run for run_id, run in runs.items() if run_id not in batch.vanished},
             standings={key: row for key, row in standings.items() if key not in batch.gone},
             letter_keys=frozenset(self.letters),
             cursors={**self.memory.cursors, **batch.cursors},
+            managed=at_work,
+            tasks={key: task for key, task in self.tasks.items() if key[0] in at_work},
+            circuits=tuple(self.circuits[name] for name in sorted(self.circuits)),
+            pauses=tuple(self.pauses[scope] for scope in sorted(self.pauses)),
         )
 
 
@@ -123,8 +164,12 @@ def test_what_is_recalled_is_the_fold_of_what_was_committed(steps: list[Batch | 
     assert {(each.cause, each.opened_at) for each in memory.incidents_open} == {
         key for key, incident in fold.incidents.items() if incident.resolved_at is None
     }
-    assert sum(count for count, _ in memory.letters_open.values()) == len(fold.letters)
-    assert msgspec.structs.replace(memory, verdicts_open=(), incidents_open=(), letters_open={}) == fold.memory
+    letters = [letter for letter in fold.letters.values() if letter.state == "open"]
+    assert sum(count for count, _ in memory.letters_open.values()) == len(letters)
+    of_managed = {letter.key: letter for letter in letters if letter.run_id in fold.managed}
+    assert {letter.key: letter for letter in memory.managed_letters} == of_managed
+    unordered = {"verdicts_open": (), "incidents_open": (), "letters_open": {}, "managed_letters": ()}
+    assert msgspec.structs.replace(memory, **unordered) == fold.memory
 
 
 @given(st.text(st.characters(), max_size=5), st.text(st.characters(), max_size=5))

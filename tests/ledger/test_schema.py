@@ -9,13 +9,28 @@ import pytest
 
 from crewd.ledger import opening, schema
 from crewd.ledger.batch import Batch, Memory
-from crewd.ledger.errors import LedgerFailed, LedgerTooNew
+from crewd.ledger.errors import LedgerDamaged, LedgerFailed, LedgerTooNew
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.reader import Reader
+from crewd.model.managed import Waiting
 from crewd.model.verdict import Outcome
+from crewd.model.work import Lease
 from tests.fakes.clock import FakeClock
-from tests.ledger.values import a_letter, a_run, a_standing, a_verdict, an_event, an_incident
+from tests.ledger.values import (
+    a_circuit,
+    a_letter,
+    a_managed_letter,
+    a_managed_run,
+    a_managed_task,
+    a_pause,
+    a_run,
+    a_standing,
+    a_verdict,
+    an_event,
+    an_incident,
+    everything_managed,
+)
 
 FROZEN = Path(__file__).parent / "frozen"
 PATH = "ledger.sqlite3"
@@ -46,6 +61,65 @@ def test_a_ledger_of_version_1_left_by_a_killed_daemon_still_opens(tmp_path: Pat
         assert [event.data for event in reader.events()] == [{"n": n, "word": "é"} for n in range(3)]
         assert [verdict.outcome for verdict in reader.verdicts()] == [Outcome.OPEN, Outcome.TRUE]
         assert len(reader.runs(vanished=True)) == 2
+
+
+def test_a_ledger_of_version_1_is_brought_forward_and_then_holds_managed_runs_too(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "v1", tmp_path / "state")
+
+    async def run() -> None:
+        ledger = Ledger.open(tmp_path / "state", FakeClock())
+        await ledger.commit(everything_managed())
+        await ledger.close()
+
+    asyncio.run(run())
+    memory = open_and_close(tmp_path / "state")
+    assert memory.letters_open == {"grün": (2, 90.0)}
+    assert memory.letter_keys == {"run-1/build/2", "nightly-1/test/5", "nightly-0/test/5"}
+    connection = apsw.Connection(str(tmp_path / "state" / PATH))
+    assert schema.differences(connection, schema.MIGRATIONS) == ""
+    connection.close()
+
+
+def test_a_damaged_letter_of_version_1_is_not_made_sound_by_bringing_it_forward(tmp_path: Path) -> None:
+    shutil.copytree(FROZEN / "v1", tmp_path / "state")
+    opening.prepare_file(tmp_path / "state" / PATH, LedgerOptions(), schema.MIGRATIONS[:1])
+    connection = apsw.Connection(str(tmp_path / "state" / PATH))
+    connection.execute("UPDATE letters SET crew = 'another'")
+    connection.close()
+    with pytest.raises(LedgerDamaged, match="run-1/build/2"):
+        Ledger.open(tmp_path / "state", FakeClock())
+    connection = apsw.Connection(str(tmp_path / "state" / PATH))
+    assert schema.differences(connection, schema.MIGRATIONS[:1]) == ""
+    connection.close()
+
+
+def test_a_ledger_of_version_2_left_by_a_killed_daemon_still_opens(tmp_path: Path) -> None:
+    # frozen/v2 is never made anew either.
+    shutil.copytree(FROZEN / "v2", tmp_path / "state")
+    memory = open_and_close(tmp_path / "state")
+    assert memory == Memory(
+        last_seq=1,
+        letter_keys=frozenset({"nightly-1/test/5", "nightly-0/test/5"}),
+        letters_open={"grün": (1, 90.0)},
+        managed={"nightly-1": a_managed_run(key="monday")},
+        tasks={
+            ("nightly-1", "lint"): a_managed_task(),
+            ("nightly-1", "test"): a_managed_task("test", Waiting(1.0, "dependencies")),
+        },
+        circuits=(a_circuit(),),
+        pauses=(a_pause("crew:docs"), a_pause()),
+        managed_letters=(a_managed_letter(),),
+    )
+    with Reader.open(tmp_path / "state") as reader:
+        assert reader.managed_runs() == [
+            a_managed_run("nightly-0", "sunday", ended_at=50.0),
+            a_managed_run(key="monday"),
+        ]
+        assert reader.letters("discarded") == [a_managed_letter("nightly-0/test/5", "discarded", "nightly-0")]
+        assert reader.leases() == [Lease("nightly-1/held", "fast", 1, None, {"word": "é"})]
+        assert [item.key for item in reader.ready(5.0)] == ["nightly-1/ready"]
+        assert reader.result("nightly-1/done") == {"output": "é"}
+        assert [record.data for record in reader.log("nightly-1")] == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
 def test_a_ledger_of_a_later_version_is_refused_loudly_and_left_as_it_is(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from crewd.model.event import trace_id
+from crewd.model.event import Event, trace_id
 from crewd.model.look import ReadResult
 from crewd.model.run import RunStatus, Waiting
-from crewd.model.snapshot import EMPTY, Health, Snapshot
+from crewd.model.snapshot import EMPTY, Health, ManagedFigures, Snapshot
 from crewd.model.verdict import Level, Reason, Wedge
+from crewd.sources.managed.messages import BAD_KINDS, TYPES
+from crewd.telemetry import families as known
 from crewd.telemetry.families import FAMILIES, Kind
 from crewd.telemetry.figures import SinkFigures
 from crewd.telemetry.metrics import Metrics
@@ -56,6 +58,19 @@ class World:
         return found
 
 
+MANAGED = ManagedFigures(
+    running=3,
+    running_max=8,
+    ready=5,
+    retries_pending={"blue": 2, "idle": 0},
+    circuits={"openai": "open", "local": "closed", "claude": "half_open"},
+    paused=("crew:blue", "crew:red", "daemon"),
+    stuck={"r1/t1/2": "SIGKILL did not end sh"},
+    messages={"ready": 1, "heartbeat": 40, "unknown": 2},
+    succeeded_at=NOW - 1,
+)
+
+
 def full() -> World:
     """A world in which every family has a series."""
     world = World(per_worker=True)
@@ -68,6 +83,7 @@ def full() -> World:
             dead_letters={"blue": (2, NOW - 500)},
             verdicts_open={("pi_crew", "hung"): 1},
             thresholds={"default": {"warn": 30.0, "dead": 300.0}},
+            managed=MANAGED,
         ),
         reads={ReadResult.OK: 3},
         heartbeats={"pi_crew": 2},
@@ -82,6 +98,16 @@ def full() -> World:
             event("verdict.opened", 5, data={"reason": "hung", "latency_seconds": 2.0}),
             event("task.retry_scheduled", 6, data={"attempt": 1, "delayMs": 1500}),
             event("deadletter.added", 7, data={"reason": "max-retries"}),
+            managed("attempt.starting", 8, task_type="explore", queue_seconds=1.5),
+            managed("attempt.finished", 9, executor="default", error_class="timeout"),
+            managed("attempt.finished", 10, exit_code=0, interrupted=True),
+            managed("task.retry_scheduled", 11, error_class="timeout", delay_seconds=4.0),
+            managed("attempt.fenced", 12, fence=7),
+            managed("attempt.fenced", 13, late_results=3),
+            managed("attempt.adopted", 14, pid=7),
+            managed("worker.protocol_error", 15, count=3, kinds={"bad_json": 2, "nan": 1}),
+            managed("deadletter.redriven", 16, key="k"),
+            managed("deadletter.discarded", 17, key="k"),
         ]
     )
     world.metrics.http_observed("/metrics", "GET", 200, 0.01)
@@ -92,6 +118,11 @@ def full() -> World:
         lambda: [SinkFigures("events", 5, 700, {"no_space": 1}, 0, NOW, NOW), SinkFigures("metrics")]
     )
     return world
+
+
+def managed(type: str, seq: int, **data: Any) -> Event:
+    """An event of a managed run."""
+    return event(type, seq, runtime="managed", data=data)
 
 
 def test_every_family_of_the_table_is_exported_and_no_other() -> None:
@@ -150,6 +181,12 @@ def test_the_series_of_a_runtime_exist_at_zero_before_anything_happens() -> None
         'crewd_manifest_reads_total{result="torn"}',
         'crewd_metric_series_dropped_total{metric="crew_runs_finished_total"}',
         'crewd_invariant_violations_total{id="I8"}',
+        'crewd_invariant_violations_total{id="I3"}',
+        'crew_task_errors_total{error_class="heartbeat_lost",executor="default"}',
+        'crew_fenced_results_total{runtime="managed"}',
+        'crewd_worker_protocol_errors_total{kind="bad_json"}',
+        "crewd_attempts_adopted_total",
+        'crewd_metric_series_dropped_total{metric="crew_task_errors_total"}',
     ):
         assert samples[series] == 0, series
 
@@ -181,7 +218,16 @@ def test_events_are_counted_once_each() -> None:
         'crew_verdicts_total{outcome="open",reason="hung",runtime="pi_crew"}': 1,
         'crew_detection_latency_seconds_sum{reason="hung",runtime="pi_crew"}': 2,
         'crew_retries_total{crew="blue",error_class="unknown"}': 1,
-        'crew_retry_delay_seconds_sum{crew="blue"}': 1.5,
+        'crew_retry_delay_seconds_sum{crew="blue"}': 1.5 + 4.0,
+        'crew_retries_total{crew="blue",error_class="timeout"}': 1,
+        'crew_task_queue_duration_seconds_sum{task_type="explore"}': 1.5,
+        'crew_task_errors_total{error_class="timeout",executor="default"}': 1,
+        'crew_fenced_results_total{runtime="managed"}': 4,
+        "crewd_attempts_adopted_total": 1,
+        'crewd_worker_protocol_errors_total{kind="bad_json"}': 2,
+        'crewd_worker_protocol_errors_total{kind="wrong_id"}': 0,
+        'crew_dead_letter_redrives_total{crew="blue",outcome="redriven"}': 1,
+        'crew_dead_letter_redrives_total{crew="blue",outcome="discarded"}': 1,
         'crew_dead_letters_total{crew="blue",reason="max-retries",runtime="pi_crew"}': 1,
         'crew_heartbeats_total{runtime="pi_crew"}': 2,
         'crewd_manifest_reads_total{result="ok"}': 3,
@@ -211,6 +257,21 @@ def test_state_is_read_from_the_snapshot_of_the_moment() -> None:
         'crewd_ledger_commit_duration_seconds_bucket{le="+Inf"}': 7,
         'crewd_sink_errors_total{reason="no_space",sink="events"}': 1,
         'crewd_loop_last_success_timestamp_seconds{loop="retention"}': NOW,
+        'crewd_loop_last_success_timestamp_seconds{loop="scheduler"}': NOW - 1,
+        'crew_retries_pending{crew="blue"}': 2,
+        'crew_retries_pending{crew="idle"}': 0,
+        'crew_circuit_state{circuit="openai"}': 2,
+        'crew_circuit_state{circuit="claude"}': 1,
+        'crew_circuit_state{circuit="local"}': 0,
+        "crewd_attempts_running": 3,
+        "crewd_attempts_max": 8,
+        "crewd_attempts_stuck": 1,
+        "crewd_tasks_ready": 5,
+        'crewd_paused{scope="crew"}': 2,
+        'crewd_paused{scope="daemon"}': 1,
+        'crewd_paused{scope="executor"}': 0,
+        'crewd_worker_messages_total{type="heartbeat"}': 40,
+        'crewd_worker_messages_total{type="result"}': 0,
     }.items():
         assert samples[series] == value, series
     world.picture = snapshot(view("r3", "red", status=RunStatus.FAILED))
@@ -305,9 +366,14 @@ def test_what_a_runtime_wrote_where_a_number_belongs_counts_as_nothing(value: An
         "duration_seconds",
         "latency_seconds",
         "delayMs",
+        "delay_seconds",
+        "queue_seconds",
+        "late_results",
+        "kinds",
     )
     data = {"reason": "hung", **dict.fromkeys(keys, value)}
     types = ("usage.recorded", "task.completed", "run.completed", "verdict.opened", "task.retry_scheduled")
+    types += ("attempt.starting", "attempt.fenced", "worker.protocol_error")
     world.metrics.on_events([event(type, seq, data=data) for seq, type in enumerate(types, 1)])
     samples = world.samples()
     assert samples['crew_tokens_total{direction="input",model="unknown",runtime="pi_crew"}'] == 0
@@ -315,6 +381,9 @@ def test_what_a_runtime_wrote_where_a_number_belongs_counts_as_nothing(value: An
     assert samples['crew_runs_finished_total{crew="blue",runtime="pi_crew",status="completed"}'] == 1
     assert samples['crew_detection_latency_seconds_count{reason="hung",runtime="pi_crew"}'] == 0
     assert not any(series.startswith("crew_run_duration_seconds_count") for series in samples)
+    assert not any(series.startswith("crew_task_queue_duration_seconds_count") for series in samples)
+    assert samples['crew_fenced_results_total{runtime="pi_crew"}'] == 1
+    assert samples['crewd_worker_protocol_errors_total{kind="nan"}'] == 0
 
 
 def test_levels_that_do_not_exist_become_no_label() -> None:
@@ -401,3 +470,69 @@ def test_a_broken_invariant_that_a_round_found_is_counted() -> None:
     world = World()
     world.see(EMPTY, violations=("I18",))
     assert world.samples()['crewd_invariant_violations_total{id="I18"}'] == 1
+
+
+def test_the_series_of_a_crew_of_managed_runs_exist_at_zero_too() -> None:
+    world = World()
+    world.see(snapshot(view("r1", "blue", worker(), runtime="managed"), managed=ManagedFigures()))
+    samples = world.samples()
+    for series in (
+        'crew_retries_total{crew="blue",error_class="rate_limited"}',
+        'crew_task_queue_duration_seconds_count{task_type="explore"}',
+        'crew_dead_letter_redrives_total{crew="blue",outcome="redriven"}',
+        'crew_retries_pending{crew="blue"}',
+        'crewd_paused{scope="daemon"}',
+    ):
+        assert samples[series] == 0, series
+
+
+def test_a_crewd_that_only_watches_exports_no_state_of_managed_runs() -> None:
+    world = World()
+    world.see(snapshot(view("r1", "blue", worker())))
+    assert not {series.partition("{")[0] for series in world.samples()} & {
+        "crew_retries_pending",
+        "crew_circuit_state",
+        "crewd_attempts_running",
+        "crewd_attempts_max",
+        "crewd_tasks_ready",
+        "crewd_paused",
+        "crewd_worker_messages_total",
+    }
+
+
+def test_the_executors_of_the_settings_exist_at_zero_and_others_are_capped() -> None:
+    world = World(executors=("claude",), max_executors=2)
+    assert world.samples()['crew_task_errors_total{error_class="timeout",executor="claude"}'] == 0
+    for seq in range(1, 6):
+        world.metrics.on_events([managed("attempt.finished", seq, executor=f"e{seq}", error_class="timeout")])
+    samples = world.samples()
+    assert samples['crew_task_errors_total{error_class="timeout",executor="e1"}'] == 1
+    assert samples['crew_task_errors_total{error_class="timeout",executor="other"}'] == 4
+    assert samples['crewd_metric_series_dropped_total{metric="crew_task_errors_total"}'] == 4
+
+
+def test_of_the_circuits_beyond_the_cap_the_worst_is_told() -> None:
+    world = World(max_circuits=1)
+    circuits = {"first": "closed", "second": "open", "third": "half_open"}
+    world.see(snapshot(managed=ManagedFigures(circuits=circuits)))
+    told = {series: value for series, value in world.samples().items() if series.startswith("crew_circuit_state")}
+    assert told == {'crew_circuit_state{circuit="first"}': 0, 'crew_circuit_state{circuit="other"}': 2}
+    assert world.samples()['crewd_metric_series_dropped_total{metric="crew_circuit_state"}'] == 2
+
+
+def test_every_class_of_errors_has_room_whatever_other_runtimes_call_theirs() -> None:
+    world = World()
+    flood = [event("task.retry_scheduled", seq, data={"error_class": f"made up {seq}"}) for seq in range(1, 100)]
+    world.metrics.on_events([*flood, managed("attempt.finished", 100, executor="default", error_class="unknown")])
+    for error_class in known.ERROR_CLASSES:
+        assert f'crew_task_errors_total{{error_class="{error_class}",executor="default"}}' in world.samples()
+
+
+def test_what_workers_may_say_is_what_the_protocol_knows() -> None:
+    assert set(known.MESSAGES) == {*TYPES, "unknown"} and set(known.BAD_LINES) == set(BAD_KINDS)
+
+
+def test_a_scheduler_that_never_finished_a_turn_has_no_time_of_success() -> None:
+    world = World()
+    world.see(snapshot(managed=ManagedFigures()))
+    assert 'crewd_loop_last_success_timestamp_seconds{loop="scheduler"}' not in world.samples()

@@ -1,8 +1,10 @@
 """The application, asked without a socket."""
 
 import gzip
+import json
 from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,11 +14,12 @@ from crewd.model.run import Usage
 from crewd.model.snapshot import Health
 from crewd.model.verdict import Level
 from tests.telemetry.pictures import event, snapshot, view, worker
-from tests.web.world import State, ask, ask_all
+from tests.web.world import WITH_TOKEN, State, ask, ask_all, change
 
 GETS = (
     "/", "/metrics", "/healthz", "/readyz", "/openapi.json", "/api/v1/status", "/api/v1/runs", "/api/v1/runs/r1",
-    "/api/v1/runs/r1/tasks/t1", "/api/v1/runs/r1/events", "/api/v1/events",
+    "/api/v1/runs/r1/tasks/t1", "/api/v1/runs/r1/events", "/api/v1/events", "/api/v1/runs/r1/managed",
+    "/api/v1/deadletters", "/api/v1/deadletter?key=r1/t1:3", "/api/v1/circuits", "/api/v1/pauses",
 )  # fmt: skip
 
 TASK_KEYS = (
@@ -42,10 +45,17 @@ def test_head_answers_like_get_without_a_body() -> None:
     assert head.headers["content-length"] == str(len(get.content))
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
 def test_every_other_method_is_refused_with_the_ones_that_exist(method: str) -> None:
-    answer = ask(State(), "/api/v1/runs", method)
-    assert answer.status_code == 405 and answer.headers["allow"] == "GET, HEAD"
+    answer = ask(State(), "/api/v1/runs", method, WITH_TOKEN)
+    assert answer.status_code == 405 and answer.headers["allow"] == "GET, HEAD, POST"
+
+
+def test_a_route_that_only_reads_says_so_to_whoever_may_change_things() -> None:
+    state = State()
+    answer = change(state, "/api/v1/status")
+    assert answer.status_code == 405 and answer.headers["allow"] == "GET"
+    assert ask(state, "/api/v1/pause").headers["allow"] == "POST"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "LocalHost.", "[::1]:9464", "crewd.example:80"])
@@ -112,6 +122,12 @@ def test_everything_wrong_with_a_query_is_named_at_once() -> None:
         "/api/v1/runs/r1%0a",
         "/api/v1/runs/" + "r" * 129,
         "/api/v1/runs/r1/tasks/%20",
+        "/api/v1/deadletters?state=shut",
+        "/api/v1/deadletters?limit=0",
+        "/api/v1/deadletter",
+        "/api/v1/deadletter?key=",
+        "/api/v1/deadletter?key=a&key=b",
+        "/api/v1/circuits?x=1",
     ],
 )
 def test_what_is_not_understood_is_never_guessed(path: str) -> None:
@@ -280,11 +296,38 @@ def test_a_failure_inside_is_answered_and_tells_nothing() -> None:
 
 
 def test_the_description_loads_nothing_and_knows_every_route() -> None:
-    paths = set(ask(State(), "/openapi.json").json()["paths"])
-    assert paths == {
-        "/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/runs", "/api/v1/runs/{run}",
-        "/api/v1/runs/{run}/tasks/{task}", "/api/v1/runs/{run}/events", "/api/v1/events",
+    told = ask(State(), "/openapi.json").json()
+    assert routes_told(told) == {
+        "GET /metrics", "GET /healthz", "GET /readyz", "GET /api/v1/status", "GET /api/v1/runs",
+        "GET /api/v1/runs/{run}", "GET /api/v1/runs/{run}/tasks/{task}", "GET /api/v1/runs/{run}/events",
+        "GET /api/v1/events", "GET /api/v1/runs/{run}/managed", "GET /api/v1/runs/{run}/tasks/{task}/output",
+        "GET /api/v1/deadletters", "GET /api/v1/deadletter", "GET /api/v1/circuits", "GET /api/v1/pauses",
+        "POST /api/v1/runs", "POST /api/v1/runs/{run}/cancel", "POST /api/v1/runs/{run}/tasks/{task}/cancel",
+        "POST /api/v1/runs/{run}/tasks/{task}/retry", "POST /api/v1/runs/{run}/tasks/{task}/bury",
+        "POST /api/v1/pause", "POST /api/v1/resume", "POST /api/v1/deadletters/redrive",
+        "POST /api/v1/deadletters/discard", "POST /-/handover", "POST /-/reload",
     }  # fmt: skip
+    assert "http" not in json.dumps(told["components"]["schemas"])
+
+
+def test_the_description_names_the_token_wherever_one_is_needed() -> None:
+    told = ask(State(), "/openapi.json").json()
+    scheme = told["components"]["securitySchemes"]["token"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer") and "unix socket" in scheme["description"]
+    needed = {
+        f"{method.upper()} {path}"
+        for path, methods in told["paths"].items()
+        for method, route in methods.items()
+        if route.get("security") == [{"token": []}]
+    }
+    assert needed == {
+        *(route for route in routes_told(told) if route.startswith("POST")),
+        "GET /api/v1/runs/{run}/tasks/{task}/output",
+    }
+
+
+def routes_told(description: dict[str, Any]) -> set[str]:
+    return {f"{method.upper()} {path}" for path, methods in description["paths"].items() for method in methods}
 
 
 def test_gzip_is_left_out_where_it_would_not_pay() -> None:
@@ -295,5 +338,10 @@ def test_gzip_is_left_out_where_it_would_not_pay() -> None:
 
 def test_the_reference_page_tells_every_route_and_no_other() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()
-    told = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `/")}
-    assert told == set(ask(State(), "/openapi.json").json()["paths"]) | {"/", "/openapi.json"}
+    reads, _, changes = page.partition("## Changes")
+    told = {f"GET {path}" for path in named(reads)} | {f"POST {path}" for path in named(changes)}
+    assert told == routes_told(ask(State(), "/openapi.json").json()) | {"GET /", "GET /openapi.json"}
+
+
+def named(page: str) -> set[str]:
+    return {line.split("`")[1] for line in page.splitlines() if line.startswith("| `/")}

@@ -5,14 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
+import msgspec
 from prometheus_client import CollectorRegistry
 
+from crewd.model.asking import Done, OutputPiece, Submitted
 from crewd.model.event import Event
 from crewd.model.snapshot import Snapshot
 from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.redact import Redactor
 from crewd.web.app import build_app
+from crewd.web.asgi import Receive, Scope, Send
+from crewd.web.caller import Peer
+from crewd.web.guard import PEER
 from tests.telemetry.pictures import event, snapshot, view, worker
 
 
@@ -42,6 +47,72 @@ class History:
         return self.pruned
 
 
+TOKEN = "a-token-that-nobody-guesses"
+WITH_TOKEN = {"authorization": f"Bearer {TOKEN}"}
+ANNA = Peer(1000, "anna")
+
+
+class Deeds:
+    """Actions that only write down what they were asked, and fail as they are told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.failure: Exception | None = None
+        self.seen: set[str] = set()
+
+    def _note(self, *what: Any) -> Done:
+        self.asked.append(what)
+        if self.failure is not None:
+            raise self.failure
+        return Done(f"{what[0]} is done", ("r1",), {"note": "Bearer abcdefghijkl"})
+
+    async def submit(self, data: Any, *, base: str, key: str, actor: str, source: str) -> Submitted:
+        self._note("submit", data, base, key, actor, source)
+        duplicate = key in self.seen
+        self.seen |= {key} - {""}
+        return Submitted("run-7", duplicate, len(data.get("tasks", ())))
+
+    async def cancel(self, run_id: str, task_id: str, *, reason: str, actor: str) -> Done:
+        return self._note("cancel", run_id, task_id, reason, actor)
+
+    async def retry(self, run_id: str, task_id: str, *, actor: str) -> Done:
+        return self._note("retry", run_id, task_id, actor)
+
+    async def bury(self, run_id: str, task_id: str, *, reason: str, actor: str) -> Done:
+        return self._note("bury", run_id, task_id, reason, actor)
+
+    async def pause(self, scope: str, *, drain: bool, reason: str, actor: str) -> Done:
+        return self._note("pause", scope, drain, reason, actor)
+
+    async def resume(self, scope: str, *, actor: str) -> Done:
+        return self._note("resume", scope, actor)
+
+    async def redrive(self, keys: Sequence[str], fingerprint: str, *, dry_run: bool, limit: int, actor: str) -> Done:
+        return self._note("redrive", list(keys), fingerprint, dry_run, limit, actor)
+
+    async def discard(self, keys: Sequence[str], fingerprint: str, *, reason: str, dry_run: bool, actor: str) -> Done:
+        return self._note("discard", list(keys), fingerprint, reason, dry_run, actor)
+
+    async def handover(self, *, actor: str) -> Done:
+        return self._note("handover", actor)
+
+    def managed(self, run_id: str) -> Mapping[str, Any] | None:
+        return {"run_id": run_id, "tasks": [{"state": "waiting", "reason": "a slot"}]} if run_id == "r1" else None
+
+    def letters(self, *, state: str, crew: str, limit: int) -> Sequence[Mapping[str, Any]]:
+        self.asked.append(("letters", state, crew, limit))
+        return [{"key": "r1/t1:3", "error": "Bearer abcdefghijkl"}]
+
+    def letter(self, key: str) -> Mapping[str, Any] | None:
+        return {"key": key, "history": [Done("an attempt, with sk-abcdefghijklmnopqrstuv")]} if "/" in key else None
+
+    def circuits(self) -> Sequence[Mapping[str, Any]]:
+        return [{"name": "default", "state": "open"}]
+
+    def pauses(self) -> Sequence[Mapping[str, Any]]:
+        return [{"scope": "daemon"}]
+
+
 class State:
     """What the web is answered from."""
 
@@ -56,7 +127,23 @@ class State:
         )
         self.redactor = Redactor(secrets)
         self.allowed_hosts = allowed_hosts
+        self.actions: Deeds | None = Deeds()
+        self.token = TOKEN
+        self.reloads: list[bool] = []  # what the next reloads come to
+        self.written = {"stdout": b"", "stderr": b""}
+        self.over = False
         self.observed: list[tuple[str, str, int]] = []
+
+    async def reload(self) -> bool:
+        return self.reloads.pop(0)
+
+    def output(
+        self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int
+    ) -> OutputPiece | None:
+        if (run_id, task_id) != ("r1", "t1"):
+            return None
+        data = self.written[stream][offset : offset + limit]
+        return OutputPiece(data, offset, self.over and offset + len(data) == len(self.written[stream]), attempt or 2)
 
     def snapshot(self) -> Snapshot:
         return self.picture
@@ -70,6 +157,9 @@ class State:
         self.metrics.http_observed(route, method, code, seconds)
 
 
+Request = tuple[str, str, Mapping[str, str | bytes]] | tuple[str, str, Mapping[str, str | bytes], Any]
+
+
 def ask(
     state: State, path: str, method: str = "GET", headers: Mapping[str, str | bytes] | None = None
 ) -> httpx.Response:
@@ -77,19 +167,37 @@ def ask(
     return ask_all(state, [(method, path, dict(headers or {}))])[0]
 
 
+def change(
+    state: State,
+    path: str,
+    body: Any = None,
+    headers: Mapping[str, str | bytes] | None = None,
+    peer: Peer | None = ANNA,
+) -> httpx.Response:
+    """Ask for a change as one who may: through the unix socket, in JSON. Bytes are sent as they are."""
+    content = body if isinstance(body, bytes) else msgspec.json.encode({} if body is None else body)
+    sent = {"content-type": "application/json", **(headers or {})}
+    return ask_all(state, [("POST", path, sent, content)], peer)[0]
+
+
 def encoded(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:
     """Encode header values as they are, so that odd bytes reach the application."""
     return [(name.encode(), value if isinstance(value, bytes) else value.encode()) for name, value in headers.items()]
 
 
-def ask_all(state: State, requests: Sequence[tuple[str, str, Mapping[str, str | bytes]]]) -> list[httpx.Response]:
-    """Send several, one after the other."""
+def ask_all(state: State, requests: Sequence[Request], peer: Peer | None = None) -> list[httpx.Response]:
+    """Send several, one after the other; through the unix socket if there is a peer."""
+    app = build_app(state)
+
+    async def through(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {} if peer is None else {PEER: peer}}, receive, send)
 
     async def run() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app=build_app(state))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=through)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9464") as client:
             return [
-                await client.request(method, path, headers=encoded(headers)) for method, path, headers in requests
+                await client.request(method, path, headers=encoded(headers), content=body[0] if body else None)
+                for method, path, headers, *body in requests
             ]
 
     return asyncio.run(run())

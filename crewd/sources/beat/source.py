@@ -18,6 +18,7 @@ class BeatSource:
     """Looks at every worker below one root."""
 
     runtime = RUNTIME
+    tells_itself = False
 
     def __init__(self, root: str, options: BeatOptions | None = None) -> None:
         self.folder = root.rstrip("/") or "/"

@@ -21,6 +21,7 @@ class PiCrewSource:
     """Looks at a project folder, a `.crew` or `.pi/teams` folder, a home folder, or the user root of pi-crew."""
 
     runtime = RUNTIME
+    tells_itself = False
 
     def __init__(self, root: str, options: PiCrewOptions | None = None) -> None:
         self.folder = root.rstrip("/") or "/"

@@ -1,0 +1,114 @@
+"""Places: the folder of one attempt, what lies in it, and the environment in which its command runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from crewd.engine.managed.options import TaskOptions
+from crewd.host import attempt_folder
+from crewd.host.spawning import Spawn, resolve
+from crewd.model.event import span_id, trace_id
+from crewd.model.failure import ErrorClass, Failure
+from crewd.model.managed import Starting
+from crewd.model.plan import Mode, RunPlan, TaskPlan
+from crewd.policy.handling import handling_of
+
+SECRET_MAX = 64 * 1024
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that a start needs, made ready."""
+
+    spawn: Spawn
+    mark: str  # RUN/TASK/ATTEMPT
+
+
+class CannotStart(Exception):
+    """The attempt ends before it began. Carries the failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def mark_of(run_id: str, task_id: str, attempt: int) -> str:
+    """The mark that every process of an attempt carries in its environment."""
+    return f"{run_id}/{task_id}/{attempt}"
+
+
+def prepare(
+    run: RunPlan, plan: TaskPlan, state: Starting, environ: Mapping[str, str], options: TaskOptions
+) -> Prepared:
+    """Make the attempt's folder and find its command. Raises CannotStart; OSError where the disk refuses."""
+    folder = attempt_folder.folder_of(options.folder, run.run_id, plan.task_id, state.attempt)
+    env = environment(run, plan, state, folder, environ, options)
+    if not attempt_folder.is_folder(plan.cwd):
+        raise cannot(
+            ErrorClass.SPAWN_FAILED, f"the folder {plan.cwd} is not there; make it, or change the task's cwd"
+        )
+    command = resolve(plan.command[0], plan.cwd, env.get("PATH", PATH))
+    if command is None:
+        raise cannot(
+            ErrorClass.SPAWN_FAILED,
+            f"the command {plan.command[0]} was not found, or may not be executed",
+            guidance=f"install {plan.command[0]}, name it by its whole path, or set PATH in the task's env",
+        )
+    attempt_folder.make_folder(folder)
+    payload = msgspec.json.encode(plan.payload)
+    attempt_folder.write_new(f"{folder}/{attempt_folder.PAYLOAD}", payload)
+    stdin: Literal["none", "file", "fifo"] = "none"
+    if plan.mode is Mode.PROTOCOL:
+        stdin = "fifo"
+    elif plan.stdin is not None:
+        attempt_folder.write_new(f"{folder}/{attempt_folder.STDIN}", plan.stdin.encode())
+        stdin = "file"
+    spawn = Spawn(argv=(command, *plan.command[1:]), env=env, cwd=plan.cwd, folder=folder, stdin=stdin)
+    return Prepared(spawn, mark_of(run.run_id, plan.task_id, state.attempt))
+
+
+def environment(
+    run: RunPlan, plan: TaskPlan, state: Starting, folder: str, environ: Mapping[str, str], options: TaskOptions
+) -> dict[str, str]:
+    """Build a worker's environment: what was named, and nothing else. Raises CannotStart for a missing secret."""
+    env = {name: environ[name] for name in (*options.env_pass, *plan.env_pass) if name in environ}
+    env |= plan.env
+    env |= {name: _secret(plan, name, file, options.secrets_folder) for name, file in plan.secrets.items()}
+    return env | {
+        "CREWD_ATTEMPT": mark_of(run.run_id, plan.task_id, state.attempt),
+        "CREWD_RUN_ID": run.run_id,
+        "CREWD_TASK_ID": plan.task_id,
+        "CREWD_ATTEMPT_NUMBER": str(state.attempt),
+        "CREWD_FENCE": str(state.fence),
+        "CREWD_ATTEMPT_DIR": folder,
+        "CREWD_BEAT": f"{folder}/{attempt_folder.BEAT}",
+        "CREWD_PAYLOAD_FILE": f"{folder}/{attempt_folder.PAYLOAD}",
+        "TRACEPARENT": f"00-{trace_id(run.run_id)}-{span_id(run.run_id, plan.task_id, state.attempt)}-01",
+    }
+
+
+def _secret(plan: TaskPlan, name: str, file: str, folder: str) -> str:
+    if not folder:
+        raise cannot(
+            ErrorClass.CONFIG_INVALID,
+            f"{name} wants the credential {file}, and there is no credentials folder",
+            guidance="set secrets.folder, or LoadCredential= in the unit",
+        )
+    try:
+        return attempt_folder.read_secret(folder, file, SECRET_MAX)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise cannot(
+            ErrorClass.CONFIG_INVALID,
+            f"the credential {file} for {name} cannot be read: {why}",
+            guidance=f"put a file named {file} into the credentials folder, readable by crewd's user",
+        ) from None
+
+
+def cannot(error_class: ErrorClass, message: str, guidance: str = "", code: str = "") -> CannotStart:
+    return CannotStart(
+        Failure(error_class, message, code=code, guidance=guidance or handling_of(error_class).guidance)
+    )

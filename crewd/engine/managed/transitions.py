@@ -1,0 +1,326 @@
+"""Transitions: a task as it is, and what happened to it, become the task as it will be and the events that tell it.
+
+Pure. Every change of a task's state passes through `policy.lifecycle.step`, which refuses what may not happen.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from crewd.model.action import GiveUp, RetryAt
+from crewd.model.event import Event
+from crewd.model.failure import ErrorClass, Failure
+from crewd.model.look import DeadLetter
+from crewd.model.managed import (
+    AnyState,
+    AttemptRecord,
+    Blocked,
+    Cancelled,
+    Completed,
+    DeadLettered,
+    Ending,
+    ManagedRun,
+    ManagedTask,
+    RetryWait,
+    Running,
+    Skipped,
+    Starting,
+    Waiting,
+    name_of,
+)
+from crewd.model.plan import TaskPlan
+from crewd.model.process import Identity
+from crewd.model.run import RunStatus
+from crewd.policy.fingerprint import fingerprint
+from crewd.policy.lifecycle import Step, step
+from crewd.policy.schedule import Fate
+
+RUNTIME = "managed"
+RUN_EVENT = {
+    RunStatus.RUNNING: "run.started",
+    RunStatus.BLOCKED: "run.blocked",
+    RunStatus.COMPLETED: "run.completed",
+    RunStatus.FAILED: "run.failed",
+    RunStatus.CANCELLED: "run.cancelled",
+}
+Change = tuple[ManagedTask, tuple[Event, ...]]
+
+
+def event(
+    type: str, run: ManagedRun, task: ManagedTask, at: float, data: Mapping[str, Any], attempt: int = 0
+) -> Event:
+    """Make an event about one task."""
+    plan = run.plan
+    return Event(type, at, data, plan.run_id, task.task_id, attempt, RUNTIME, plan.crew)
+
+
+def run_event(type: str, run: ManagedRun, at: float, data: Mapping[str, Any], actor: str = "daemon") -> Event:
+    """Make an event about a whole run."""
+    return Event(type, at, data, run.plan.run_id, "", 0, RUNTIME, run.plan.crew, actor)
+
+
+def queued(run: ManagedRun, plan: TaskPlan, at: float) -> Change:
+    """A task that was just accepted."""
+    task = ManagedTask(run.plan.run_id, plan.task_id, Waiting(at))
+    return task, (event("task.queued", run, task, at, {"state": "waiting", "task_type": plan.task_type}),)
+
+
+def queue_seconds(task: ManagedTask, dependencies: Iterable[ManagedTask], at: float) -> float:
+    """Seconds for which a task could have been started, had there been a slot: since it, or its retry, was due."""
+    if isinstance(task.state, RetryWait):
+        return max(0.0, at - task.state.due_at)
+    since = max((each.state.since for each in dependencies), default=task.state.since)
+    return max(0.0, at - max(since, task.state.since))
+
+
+def starting(
+    run: ManagedRun, plan: TaskPlan, task: ManagedTask, fence: int, at: float, queue_seconds: float
+) -> Change:
+    """A slot and a fence were taken, `queue_seconds` after the task could have had them."""
+    attempt = task.attempt + 1
+    after = _step(task, Step.PULL, Starting(at, attempt, fence))
+    if after.first_started_at is None:
+        after = msgspec.structs.replace(after, first_started_at=at)
+    data = {"state": "starting", "fence": fence, "task_type": plan.task_type, "queue_seconds": queue_seconds}
+    return after, (event("attempt.starting", run, after, at, data, attempt),)
+
+
+def running(
+    run: ManagedRun, plan: TaskPlan, task: ManagedTask, process: Identity, folder: str, mono: float, at: float
+) -> Change:
+    """The identity of the process is known, and its command has not begun."""
+    before = task.state
+    assert isinstance(before, Starting)
+    after = _step(task, Step.RUN, Running(at, before.attempt, before.fence, process, mono, folder))
+    told = {"pid": process.pid, "start_ticks": process.start_ticks, "executor": plan.executor}
+    return after, (
+        event("attempt.started", run, after, at, {"state": "running", **told}, before.attempt),
+        event("task.started", run, after, at, {"task_type": plan.task_type}, before.attempt),
+    )
+
+
+def ending(
+    run: ManagedRun,
+    task: ManagedTask,
+    why: str,
+    at: float,
+    failure: Failure | None = None,
+    cancelled: bool = False,
+    interrupted: bool = False,
+) -> Change:
+    """An attempt is over, and what is left of it is about to be stopped."""
+    before = task.state
+    assert isinstance(before, Starting | Running)
+    process, folder = (before.process, before.folder) if isinstance(before, Running) else (None, "")
+    state = Ending(at, before.attempt, before.fence, process, folder, why, failure, cancelled, interrupted)
+    after = _step(task, Step.END, state)
+    data = {"state": "ending", "why": why} | ({"error_class": failure.error_class.value} if failure else {})
+    return after, (event("attempt.ending", run, after, at, data, before.attempt),)
+
+
+def completed(run: ManagedRun, plan: TaskPlan, task: ManagedTask, record: AttemptRecord, at: float) -> Change:
+    """The attempt kept every promise, and nothing of it is left."""
+    after = _step(_with_record(task, record), Step.COMPLETE, Completed(at, record.attempt))
+    data = {"state": "completed", "task_type": plan.task_type, "duration_seconds": _duration(task, at)}
+    return after, (
+        _finished(run, after, record, at, plan.executor),
+        event("task.completed", run, after, at, data, record.attempt),
+        *_usage(run, plan, after, at, record.attempt),
+    )
+
+
+def cancelled(
+    run: ManagedRun,
+    plan: TaskPlan,
+    task: ManagedTask,
+    record: AttemptRecord | None,
+    reason: str,
+    at: float,
+    actor: str,
+) -> Change:
+    """A person wanted no more of it; nothing of it is left."""
+    after = _step(_with_record(task, record), Step.CANCEL, Cancelled(at, reason))
+    told = event(
+        "task.cancelled",
+        run,
+        after,
+        at,
+        {"state": "cancelled", "task_type": plan.task_type, "reason": reason},
+        after.attempt,
+    )
+    told = msgspec.structs.replace(told, actor=actor)
+    return after, (*_finished_if(run, after, record, at, plan.executor), told)
+
+
+def interrupted(run: ManagedRun, task: ManagedTask, record: AttemptRecord, reason: str, at: float) -> Change:
+    """crewd itself ended the attempt: it does not count, and the task waits again."""
+    after = _step(_with_record(task, record), Step.REQUEUE, Waiting(at, reason))
+    return after, (
+        _finished(run, after, record, at),
+        event("task.queued", run, after, at, {"state": "waiting", "reason": reason}, record.attempt),
+    )
+
+
+def retrying(
+    run: ManagedRun, plan: TaskPlan, task: ManagedTask, record: AttemptRecord, decision: RetryAt, at: float
+) -> Change:
+    """The attempt failed, and another follows."""
+    assert record.error_class is not None
+    state = RetryWait(
+        at, record.attempt, record.fence, decision.due_at, decision.delay, record.error_class, decision.reason
+    )
+    after = _step(_with_record(task, record), Step.RETRY, state)
+    data = {
+        "state": "retry_wait",
+        "error_class": record.error_class.value,
+        "error": record.error,
+        "executor": plan.executor,
+        "delay_seconds": decision.delay,
+        "due_at": decision.due_at,
+        "reason": decision.reason,
+    }
+    return after, (
+        _finished(run, after, record, at, plan.executor),
+        event("task.retry_scheduled", run, after, at, data, record.attempt),
+    )
+
+
+def given_up(
+    run: ManagedRun,
+    plan: TaskPlan,
+    task: ManagedTask,
+    record: AttemptRecord | None,
+    decision: GiveUp,
+    failure: Failure,
+    evidence: Mapping[str, Any],
+    at: float,
+    actor: str = "daemon",
+) -> tuple[ManagedTask, tuple[Event, ...], DeadLetter]:
+    """No other attempt follows: the task becomes a dead letter, with everything that is known of it."""
+    task = _with_record(task, record)
+    attempt = max(1, task.attempt)
+    key = f"{RUNTIME}:{task.run_id}/{task.task_id}/{attempt}"
+    letter = DeadLetter(
+        run_id=task.run_id,
+        task_id=task.task_id,
+        reason=decision.reason,
+        words=decision.because,
+        attempts=len(task.attempts),
+        error=failure.message,
+        at=at,
+        runtime=RUNTIME,
+        key=key,
+        crew=run.plan.crew,
+        error_class=failure.error_class.value,
+        fingerprint=fingerprint(failure.error_class.value, failure.message),
+        history=task.attempts,
+        evidence={**evidence, "guidance": failure.guidance, "code": failure.code},
+    )
+    after = _step(task, Step.GIVE_UP, DeadLettered(at, attempt, decision.reason, failure.error_class, key))
+    outcome = "timed_out" if failure.error_class is ErrorClass.TIMEOUT else "failed"
+    told = {"error_class": failure.error_class.value, "error": failure.message, "reason": decision.reason}
+    data = {"state": "dead_lettered", "task_type": plan.task_type, "executor": plan.executor, **told}
+    events = (
+        *_finished_if(run, after, record, at, plan.executor),
+        event(f"task.{outcome}", run, after, at, {**data, "duration_seconds": _duration(task, at)}, attempt),
+        event("task.dead_lettered", run, after, at, {**data, "key": key, "because": decision.because}, attempt),
+        event(
+            "deadletter.added",
+            run,
+            after,
+            at,
+            {
+                **told,
+                "key": key,
+                "words": decision.because,
+                "attempts": letter.attempts,
+                "fingerprint": letter.fingerprint,
+            },
+            attempt,
+        ),
+        *_usage(run, plan, after, at, attempt),
+    )
+    if actor != "daemon":
+        events = tuple(msgspec.structs.replace(each, actor=actor) for each in events)
+    return after, events, letter
+
+
+def fated(run: ManagedRun, plan: TaskPlan, task: ManagedTask, fate: Fate, at: float) -> Change:
+    """What a task's dependencies have become decides about it too."""
+    match fate.step:
+        case Step.SKIP:
+            state: AnyState = Skipped(at, fate.reason)
+            type, more = "task.skipped", {"error_class": ErrorClass.DEPENDENCY_FAILED.value}
+        case Step.BLOCK:
+            state, type, more = Blocked(at, fate.reason, fate.on, fate.root), "task.blocked", {}
+        case _:
+            state, type, more = Waiting(at, fate.reason), "task.unblocked", {}
+    after = _step(task, fate.step, state)
+    data: dict[str, Any] = {"state": name_of(after.state), "reason": fate.reason, "task_type": plan.task_type, **more}
+    if fate.on:
+        data |= {"on": list(fate.on), "root": list(fate.root)}
+    return after, (event(type, run, after, at, data, task.attempt),)
+
+
+def redriven(run: ManagedRun, task: ManagedTask, at: float, actor: str) -> Change:
+    """A dead letter gets a new budget of attempts; what was tried stays on record."""
+    before = task.state
+    key = before.letter if isinstance(before, DeadLettered) else ""
+    after = _step(task, Step.REDRIVE, Waiting(at, f"redriven from {key}"))
+    told = event("task.queued", run, after, at, {"state": "waiting", "redriven_from": key}, task.attempt)
+    return after, (msgspec.structs.replace(told, actor=actor),)
+
+
+def _step(task: ManagedTask, taken: Step, state: AnyState) -> ManagedTask:
+    return step(task, taken, state)
+
+
+def _with_record(task: ManagedTask, record: AttemptRecord | None) -> ManagedTask:
+    """Close the attempt: it passes through ENDING even where its end and the proof came in one look."""
+    if record is None:
+        return task
+    if isinstance(task.state, Starting | Running):
+        state = task.state
+        process, folder = (state.process, state.folder) if isinstance(state, Running) else (None, "")
+        task = _step(task, Step.END, Ending(record.ended_at, state.attempt, state.fence, process, folder, "it ended"))
+    return msgspec.structs.replace(task, attempts=(*task.attempts, record))
+
+
+def _finished_if(
+    run: ManagedRun, task: ManagedTask, record: AttemptRecord | None, at: float, executor: str
+) -> tuple[Event, ...]:
+    return () if record is None else (_finished(run, task, record, at, executor),)
+
+
+def _finished(run: ManagedRun, task: ManagedTask, record: AttemptRecord, at: float, executor: str = "") -> Event:
+    data: dict[str, Any] = {
+        "exit_code": record.exit.code,
+        "signal": record.exit.signal,
+        "output_bytes": record.output_bytes,
+        "duration_seconds": max(0.0, record.ended_at - record.started_at),
+        "interrupted": record.interrupted,
+    }
+    if record.error_class is not None:
+        data |= {"error_class": record.error_class.value, "error": record.error, "executor": executor}
+    return event("attempt.finished", run, task, at, data, record.attempt)
+
+
+def _usage(run: ManagedRun, plan: TaskPlan, task: ManagedTask, at: float, attempt: int) -> tuple[Event, ...]:
+    used = task.usage
+    if used is None:
+        return ()
+    data: dict[str, Any] = {
+        "model": used.model or plan.model,
+        "input": used.input,
+        "output": used.output,
+        "cache_read": used.cache_read,
+        "cache_write": used.cache_write,
+    }
+    if used.cost_usd is not None:
+        data["cost_usd"] = used.cost_usd
+    return (event("usage.recorded", run, task, at, data, attempt),)
+
+
+def _duration(task: ManagedTask, at: float) -> float:
+    return max(0.0, at - (task.first_started_at or at))

@@ -1,0 +1,129 @@
+"""The folder of one attempt: made beneath the folder of all attempts, for nobody else to read."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from crewd.host.writing import write_all
+
+STDIN, STDOUT, STDERR, EXIT = "stdin", "stdout", "stderr", "exit"
+PAYLOAD, RESULT, BEAT, TASK_SENT = "payload.json", "result.json", "beat.json", "task-sent"
+MODE = 0o700
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def folder_of(root: str, run_id: str, task_id: str, attempt: int) -> str:
+    """Name the folder of an attempt. The ids match the pattern of ids, and so cannot lead out of `root`."""
+    return f"{root}/{run_id}/{task_id}/{attempt}"
+
+
+def make_folder(folder: str) -> None:
+    """Make an attempt's folder, new: what a former start left under this name is taken away. Raises OSError."""
+    path = Path(folder)
+    try:
+        path.mkdir(MODE)
+    except FileNotFoundError:
+        os.makedirs(path.parent, MODE, exist_ok=True)
+        path.mkdir(MODE)
+    except FileExistsError:
+        # An attempt that was never recorded began here: nothing of it ran.
+        shutil.rmtree(folder)
+        path.mkdir(MODE)
+
+
+def write_new(path: str, data: bytes) -> None:
+    """Write a file that must not be there yet. It need not survive a loss of power: the attempt would not either."""
+    handle = os.open(path, NEW, 0o600)
+    try:
+        write_all(handle, data)
+    finally:
+        os.close(handle)
+
+
+class RunFolder(NamedTuple):
+    """What one run keeps on disk."""
+
+    name: str
+    changed_at: float  # wall time of the newest change of a folder in it
+    bytes: int
+
+
+def make_root(root: str) -> None:
+    """Make the folder of all attempts. Raises OSError."""
+    os.makedirs(root, MODE, exist_ok=True)
+
+
+def run_folders(root: str) -> list[RunFolder]:
+    """List what every run keeps on disk."""
+    found = []
+    for entry in os.scandir(root):
+        if entry.is_dir(follow_symlinks=False):
+            changed = max(os.lstat(parent).st_mtime for parent, _, _ in os.walk(entry.path))
+            found.append(RunFolder(entry.name, changed, size_of(entry.path)))
+    return found
+
+
+def remove_folder(folder: str) -> int:
+    """Take a folder away with all that lies in it, following no link; returns the bytes that it held."""
+    size = size_of(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return size
+
+
+def size_of(folder: str) -> int:
+    """Bytes on disk of everything beneath a folder."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(f"{parent}/{name}").st_blocks * 512
+            except OSError:
+                continue
+    return total
+
+
+def read_secret(folder: str, name: str, limit: int) -> str:
+    """Read one credential: a plain file directly in the folder, a trailing line break left out. Raises OSError."""
+    handle = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(f"{folder}/{name} is no plain file")
+        data = os.read(handle, limit + 1)
+    finally:
+        os.close(handle)
+    if len(data) > limit:
+        raise OSError(f"{folder}/{name} is larger than {limit} bytes")
+    return data.decode().rstrip("\r\n")
+
+
+def size_beneath(cwd: str, path: str) -> int | None:
+    """Size of a plain file that lies beneath `cwd`, links resolved; None: there is none, or it lies elsewhere."""
+    try:
+        base = Path(cwd).resolve(strict=True)
+        found = (base / path).resolve(strict=True)
+        if not found.is_relative_to(base):
+            return None
+        seen = found.stat()
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return seen.st_size if stat.S_ISREG(seen.st_mode) else None
+
+
+def changed_at(path: str) -> float | None:
+    """Wall time of the last change of a file; None: there is none that can be asked."""
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return None
+
+
+def is_there(path: str) -> bool:
+    """Whether anything bears this name."""
+    return os.path.lexists(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether a folder of this name can be entered."""
+    return os.path.isdir(path) and os.access(path, os.X_OK)

@@ -1,0 +1,188 @@
+"""The second ring, wired: managed runs, from the ledger's rows to the people who ask. One straight function."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crewd import assembly
+from crewd.config.settings import Settings
+from crewd.engine.managed import recovery, retention, views
+from crewd.engine.managed.actions import TaskActions
+from crewd.engine.managed.board import Board
+from crewd.engine.managed.circuits import Circuits
+from crewd.engine.managed.conduct import Conductor
+from crewd.engine.managed.dead_letters import DeadLetters, Loaded
+from crewd.engine.managed.figures import figures
+from crewd.engine.managed.hands import SystemHands
+from crewd.engine.managed.hung import heed
+from crewd.engine.managed.inbox import Inbox
+from crewd.engine.managed.options import TaskOptions
+from crewd.engine.managed.output import read_output, trim
+from crewd.engine.managed.parole import Parole
+from crewd.engine.managed.register import Register
+from crewd.engine.managed.scheduler import Scheduler
+from crewd.host import attempt_folder, inbox_folder
+from crewd.host.cgroup import Cgroups
+from crewd.host.chance import mint_run_id, roll
+from crewd.host.clock import Clock
+from crewd.host.processes import ProcProcesses
+from crewd.host.subreaper import become_subreaper
+from crewd.ledger.batch import Memory
+from crewd.ledger.ledger import Ledger
+from crewd.ledger.reader import Reader
+from crewd.ledger.work import LedgerWork
+from crewd.model.asking import OutputPiece
+from crewd.model.event import Event
+from crewd.model.look import DeadLetter
+from crewd.model.managed import ManagedTask
+from crewd.model.report import RoundReport
+from crewd.model.snapshot import ManagedFigures, Snapshot
+from crewd.sources.managed.source import ManagedSource, View
+from crewd.telemetry.redact import Redactor
+
+TRIM_EVERY = 2.0  # seconds between two looks at how much workers have written
+RETENTION_EVERY = 3600.0
+
+
+@dataclass(eq=False)
+class Tasks:
+    """Managed runs, as the daemon holds them."""
+
+    scheduler: Scheduler
+    actions: TaskActions
+    inbox: Inbox | None
+    source: ManagedSource
+    options: TaskOptions
+    history: Reader
+    parole: Parole
+    _shown: dict[str, tuple[int, View]] = field(default_factory=dict)
+
+    async def open(self) -> None:
+        """Account for every attempt of a predecessor; only then is anything started."""
+        await recovery.account(self.scheduler)
+
+    def publish(self) -> None:
+        """Show the patrol how the runs stand, before it looks."""
+        shown: dict[str, tuple[int, View]] = {}
+        for run_id, entry in self.scheduler.board.runs.items():
+            known = self._shown.get(run_id)
+            if known is None or known[0] != entry.version or known[1].watched:
+                watched = views.watched(entry, self.scheduler.conductor)
+                run = known[1].run if known is not None and known[0] == entry.version else views.run_view(entry)
+                known = (entry.version, View(run, watched))
+            shown[run_id] = known
+        self._shown = shown
+        self.source.publish({run_id: view for run_id, (_, view) in shown.items()})
+
+    def figures(self) -> ManagedFigures:
+        """How managed runs stand, for the snapshot of this moment."""
+        return figures(self.scheduler)
+
+    async def trim(self) -> None:
+        """Give the older output of those back who write without end."""
+        while True:
+            await asyncio.to_thread(trim, list(self.scheduler.conductor.attempts.values()))
+            await asyncio.sleep(TRIM_EVERY)
+
+    async def retain(self, days: int, bytes_max: int) -> None:
+        """Take the folders of runs away that ended long ago, or that are too many."""
+        while True:
+            kept = {entry.plan.run_id for entry in self.scheduler.board.active()}
+            now = self.scheduler.clock.read().wall
+            await asyncio.to_thread(retention.clean, self.options.folder, kept, now - days * 86_400, bytes_max)
+            await asyncio.sleep(RETENTION_EVERY)
+
+    def output(
+        self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int
+    ) -> OutputPiece | None:
+        """Read a piece of what an attempt wrote; attempt 0: the newest."""
+        task = self._task(run_id, task_id)
+        if task is None:
+            return None
+        return read_output(self.options.folder, task, attempt or task.attempt, stream, offset, limit)
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Rounds are what is listened to."""
+
+    def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
+        """Whoever provably hangs is ended, where that was agreed."""
+        heed(snapshot, self.scheduler.conductor.attempts)
+
+    def _task(self, run_id: str, task_id: str) -> ManagedTask | None:
+        entry = self.scheduler.board.runs.get(run_id)
+        if entry is not None:
+            return entry.tasks.get(task_id)
+        return next((task for task in self.history.managed_tasks(run_id) if task.task_id == task_id), None)
+
+
+def wire(
+    settings: Settings,
+    environ: Mapping[str, str],
+    state: Path,
+    clock: Clock,
+    ledger: Ledger,
+    history: Reader,
+    redactor: Redactor,
+    memory: Memory,
+    *,
+    heard: Callable[[Sequence[Event]], None],
+    violated: Callable[[str], None],
+    letter_added: Callable[[DeadLetter], None],
+    on_handover: Callable[[], None],
+    disk_free: Callable[[], bool],
+) -> Tasks:
+    """Make every part and give it its neighbours."""
+    become_subreaper()
+    options = assembly.task_options(settings, environ, state)
+    board = Board()
+    register = Register(board, ledger, LedgerWork(ledger), heard, violated)
+    circuits = Circuits(options.circuits)
+    cgroups = Cgroups.detect() if settings.tasks.cgroup == "auto" else None
+    letters = DeadLetters(_loader(history), options.redrive_rate, letter_added)
+    letters.recall(memory.managed_letters)
+    conductor = Conductor(
+        board=board,
+        register=register,
+        hands=SystemHands(ProcProcesses(clock), cgroups),
+        clock=clock,
+        circuits=circuits,
+        options=options,
+        environ=environ,
+        roll=roll,
+        redact=redactor.text,
+        learn=redactor.learn,
+        paroled=letters.paroled.__contains__,
+        settled=letters.add,
+    )
+    scheduler = Scheduler(board, register, conductor, circuits, clock, options)
+    recovery.recall(scheduler, memory)
+    actions = TaskActions(
+        scheduler=scheduler,
+        letters_open=letters,
+        executors=settings.executors,
+        defaults=assembly.task_defaults(settings),
+        mint=lambda name: mint_run_id(name, clock.read().wall),
+        on_handover=on_handover,
+        history=history,
+        redact=redactor.text,
+    )
+    inbox = None
+    if settings.tasks.inbox_enabled:
+        folder = str(Path(settings.tasks.inbox).expanduser()) if settings.tasks.inbox else f"{state}/inbox"
+        inbox_folder.make(folder)
+        inbox = Inbox(folder, actions)
+    attempt_folder.make_root(options.folder)
+    parole = Parole(actions, options.parole, options.secrets_folder, disk_free)
+    return Tasks(scheduler, actions, inbox, ManagedSource(options.folder), options, history, parole)
+
+
+def _loader(history: Reader) -> Callable[[str], Awaitable[Loaded | None]]:
+    async def load(run_id: str) -> Loaded | None:
+        run = await asyncio.to_thread(history.managed, run_id)
+        if run is None:
+            return None
+        tasks = await asyncio.to_thread(history.managed_tasks, run_id)
+        return run, {task.task_id: task for task in tasks}
+
+    return load
