@@ -35,6 +35,7 @@ from crewd.model.event import Event
 from crewd.model.moment import rfc3339
 from crewd.model.report import RoundReport
 from crewd.model.snapshot import Snapshot
+from crewd.sources.source import Source
 from crewd.sources.watch import Watch, WatchOptions
 from crewd.tasks import Tasks
 from crewd.telemetry import logs, loop_lag
@@ -77,6 +78,7 @@ class Daemon:
     redactor: Redactor
     notifier: Notifier
     sinks: Sinks | None
+    environ: Mapping[str, str] = field(default_factory=dict)
     tasks: Tasks | None = None  # None: crewd only watches
     reread: Callable[[], Loaded] | None = None
     url: str = ""
@@ -257,6 +259,7 @@ async def _wire(
         stack.push_async_callback(sinks.close)
     exposition = Exposition(metrics.registry)
     daemon = Daemon(loaded, state, clock, ledger, patrol, metrics, exposition, history, redactor, notifier, sinks)
+    daemon.environ = environ
     heard: list[Listener] = [metrics, LogListener(), daemon, *listeners]
     if sinks is not None:
         heard.append(sinks)
@@ -448,7 +451,10 @@ async def reload_settings(daemon: Daemon) -> bool:
     patrol.pace.interval, patrol.pace.warn_after = options.interval, thresholds.warn_after
     patrol.picture.thresholds = thresholds
     patrol.book.judge_all()
-    more = (daemon.tasks.source,) if daemon.tasks is not None else ()
+    more: tuple[Source, ...] = ()
+    if daemon.tasks is not None:
+        daemon.tasks.reload(settings, daemon.environ, daemon.state)
+        more = (daemon.tasks.source,)
     patrol.lookout.discover = assembly.discoverer(settings, daemon.state, more)
     patrol.lookout.timeout = options.look_timeout
     await patrol.lookout.find()

@@ -62,6 +62,16 @@ class Tasks:
         """Account for every attempt of a predecessor; only then is anything started."""
         await recovery.account(self.scheduler)
 
+    def reload(self, settings: Settings, environ: Mapping[str, str], state: Path) -> None:
+        """Take over settings that can change while attempts run: those under way keep what they were started with."""
+        self.options = assembly.task_options(settings, environ, state)
+        self.scheduler.options = self.scheduler.conductor.options = self.options
+        self.scheduler.circuits.options = self.options.circuits
+        self.actions.executors, self.actions.defaults = settings.executors, assembly.task_defaults(settings)
+        self.actions.letters_open.redrive_rate = self.options.redrive_rate
+        self.parole.mode = self.options.parole
+        self.scheduler.register.wake.set()
+
     def publish(self) -> None:
         """Show the patrol how the runs stand, before it looks."""
         shown: dict[str, tuple[int, View]] = {}

@@ -23,7 +23,7 @@ from crewd.host.subreaper import orphans, reap_orphans
 from crewd.model.process import Identity
 
 PROC = "/proc"
-MARK = "CREWD_ATTEMPT"
+MARK = "CREWD_ATTEMPT_DIR"  # RUN/TASK/ATTEMPT is not unique: two crewds on a host may have runs of one id
 ENVIRON_READ_MAX = 4 << 20  # above what execve(2) takes with the usual stack limit
 HANDLES_MAX = 256  # held open at one time
 PATIENCE = 2.0  # seconds
@@ -53,7 +53,7 @@ def scan(
 ) -> list[Left]:
     """Find what is left of one attempt, in one walk over /proc: oldest first. Never raises OSError.
 
-    `mark` is the worth of CREWD_ATTEMPT, `session` the pid of the shim (0: none is known), `since` its start ticks:
+    `mark` is the worth of CREWD_ATTEMPT_DIR, `session` the pid of the shim (0: none is known), `since` its start ticks:
     nothing older belongs to the attempt, and without it the brand is unknown. What descends from `roots` belongs to
     it as well; they themselves do not. `among`: look at these and what is below them only.
 
@@ -188,8 +188,9 @@ def _look_below(kin: _Kin, known: Container[int]) -> list[Left]:
         left, vanished, dead = _look(kin, living)
         if left or not (vanished or dead.intersection(living)):
             return left
-    # They end as fast as they come, and one look was never enough: whose they are is not known.
-    return _look(_Kin("", 0, (os.getpid(),), 0), living).left
+    # They end as fast as they come, and no look was enough to tell whose they are.
+    stats = ((pid, read_stat(PROC, pid)) for pid in living)
+    return [_told(pid, stat, False, False) for pid, stat in stats if stat is not None]
 
 
 def _look(kin: _Kin, among: Iterable[int] | None = None) -> _Seen:

@@ -279,7 +279,6 @@ class Metrics:
             self._meet_crew(runtime, crew, task_types)
         managed = snapshot.managed
         if managed is not None:
-            present |= set(managed.retries_pending)
             for name in managed.circuits:
                 self._tallies.admissions["circuit"].admit(name)
         self._forget_absent(present | set(snapshot.dead_letters))

@@ -61,7 +61,9 @@ class TaskActions:
         if self.scheduler.closing:
             raise Refused(f"{self.scheduler.closing}: nothing is accepted any more; submit it to its successor")
         name = data.get("name", "") if isinstance(data, dict) else ""
-        plan = read_plan(
+        # In a thread: a file of ten thousand tasks costs a second, and others want answers meanwhile.
+        plan = await asyncio.to_thread(
+            read_plan,
             data,
             executors=self.executors,
             defaults=self.defaults,
@@ -313,7 +315,7 @@ class TaskActions:
             await self._withdraw((task.run_id, task.task_id))
 
     async def _ended(self, busy: Sequence[Attempt]) -> str:
-        left = [attempt.mark for attempt in busy if attempt.key in self.scheduler.conductor.stuck]
+        left = [attempt.name for attempt in busy if attempt.key in self.scheduler.conductor.stuck]
         return f"; except {', '.join(left)}" if left else ""
 
     async def _redrive(self, key: str, actor: str) -> None:

@@ -36,8 +36,9 @@ class Attempt:
     plan: TaskPlan
     lease: Lease
     number: int
-    mark: str
-    folder: str = ""
+    name: str  # RUN/TASK/ATTEMPT
+    mark: str  # by which its processes are found: the path of its folder, whether made yet or not
+    folder: str = ""  # once it is made
     grip: Grip | None = None
     started_at: float = 0.0  # wall time
     started_mono: float = 0.0

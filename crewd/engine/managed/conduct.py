@@ -76,7 +76,7 @@ class Conductor:
             await self._carried(attempt)
         except LeaseLost as error:
             # Someone else has a newer fence: what happened here is evidence, and changes nothing.
-            log.warning("attempt.fenced", attempt=attempt.mark, error=str(error))
+            log.warning("attempt.fenced", attempt=attempt.name, error=str(error))
             plan = attempt.run.plan
             told = Event("attempt.fenced", self.clock.read().wall, {"fence": attempt.lease.fence}, *attempt.key)
             told = msgspec.structs.replace(told, attempt=attempt.number, runtime=transitions.RUNTIME, crew=plan.crew)
@@ -129,7 +129,7 @@ class Conductor:
             )
             await self.register.insist(Batch(events=events, tasks=(task,)))
             for complaint in self.hands.limit(attempt.mark, held.identity, plan.limits):
-                log.warning("attempt.limit", attempt=attempt.mark, complaint=complaint)
+                log.warning("attempt.limit", attempt=attempt.name, complaint=complaint)
         except BaseException:
             self.hands.abandon(held, attempt.grip)
             raise
@@ -150,8 +150,8 @@ class Conductor:
             await self._until_over(attempt)
             return
         async with asyncio.TaskGroup() as both:
-            both.create_task(dialogue.run(), name=f"dialogue {attempt.mark}")
-            both.create_task(self._until_over(attempt), name=f"deadline {attempt.mark}")
+            both.create_task(dialogue.run(), name=f"dialogue {attempt.name}")
+            both.create_task(self._until_over(attempt), name=f"deadline {attempt.name}")
 
     async def _until_over(self, attempt: Attempt) -> None:
         timeout = attempt.plan.timeout
@@ -173,8 +173,9 @@ class Conductor:
         over = attempt.over
         assert over is not None
         dialogue = self.dialogues.get(attempt.key)
-        if dialogue is not None and over.exited:
-            await dialogue.drain()
+        if dialogue is not None:
+            # It may have become ready just now, and then it hears why it is to stop.
+            await (dialogue.drain() if over.exited else dialogue.listen())
         task = self._task(attempt)
         began = isinstance(task.state, Running) or (isinstance(task.state, Starting) and attempt.grip is not None)
         if began and not (over.exited and await self.stopping.is_gone(attempt)):
@@ -420,7 +421,7 @@ class Conductor:
     def _note_stuck(self, attempt: Attempt, words: str) -> None:
         if words:
             self.stuck[attempt.key] = words
-            log.error("attempt.stuck", attempt=attempt.mark, why=words)
+            log.error("attempt.stuck", attempt=attempt.name, why=words)
         else:
             self.stuck.pop(attempt.key, None)
 

@@ -59,7 +59,7 @@ class Dialogue:
         self._clock = clock
         self._poll = poll_seconds
         self._redact = redact
-        self._id = attempt.mark
+        self._id = attempt.name
         self._conversation = Conversation(self._id, attempt.plan.bad_lines_max)
         self._lines = Lines()
         self._follow: Follow | None = None
@@ -103,9 +103,17 @@ class Dialogue:
                 async with asyncio.timeout(pause):
                     await self._attempt.changed.wait()
 
+    async def listen(self) -> bool:
+        """Hear the next piece of what it wrote; False: there is nothing new."""
+        data = self._follow.read(READ_MAX) if self._follow is not None else b""
+        if not data:
+            return False
+        await self._hear(self._lines.feed(data))
+        return True
+
     async def drain(self) -> None:
         """Hear everything that it wrote before it ended, and a last line without an end."""
-        while await self._listen():  # noqa: ASYNC110 -- others get a turn after each piece
+        while await self.listen():  # noqa: ASYNC110 -- others get a turn after each piece
             await asyncio.sleep(0)
         if rest := self._lines.rest():
             await self._hear([rest])
@@ -196,7 +204,7 @@ class Dialogue:
 
     async def _step(self) -> bool:
         """One look at the worker; True: something moved."""
-        moved = await self._listen()
+        moved = await self.listen()
         now = self._clock.read().mono
         if self._unsent:
             moved |= self._send()
@@ -212,13 +220,6 @@ class Dialogue:
         if self._ended_at is not None and now - self._ended_at > EXIT_PATIENCE:
             self._attempt.end(Over("it told how its task ended, and did not leave"))
         return moved
-
-    async def _listen(self) -> bool:
-        data = self._follow.read(READ_MAX) if self._follow is not None else b""
-        if not data:
-            return False
-        await self._hear(self._lines.feed(data))
-        return True
 
     async def _hear(self, lines: Iterable[bytes | TooLong]) -> None:
         now = self._clock.read().mono

@@ -60,7 +60,7 @@ class Grip:
 
 
 class Hands(Protocol):
-    """What the conductor of attempts may do to processes."""
+    """What the conductor of attempts may do to processes. `mark` tells those of one attempt: see `Attempt`."""
 
     def spawn(self, spawn: Spawn) -> Held:
         """Start a shim that waits at its gate. Raises OSError."""
@@ -206,7 +206,7 @@ class SystemHands:
             try:
                 group.kill()
             except OSError as error:
-                log.warning("cgroup.kill_failed", attempt=mark, error=str(error))
+                log.warning("cgroup.kill_failed", folder=mark, error=str(error))
         session, since = _known(grip)
         known = frozenset(self._mine) if grip is not None and grip.mine else None
         left = await asyncio.to_thread(remains.kill_all, mark, session, (), since, known, KILL_PATIENCE)
@@ -219,7 +219,7 @@ class SystemHands:
             try:
                 group.remove()
             except OSError as error:
-                log.warning("cgroup.not_removed", attempt=mark, error=str(error))
+                log.warning("cgroup.not_removed", folder=mark, error=str(error))
 
     async def run_check(self, spawn: Spawn, mark: str, seconds: float) -> tuple[Exit, str]:
         try:
@@ -263,8 +263,9 @@ class SystemHands:
 
 
 def _group_name(mark: str) -> str:
-    """Name the control group of an attempt: ids may be longer than a name of a folder."""
-    return f"{mark.partition('/')[0][:40]}-{hashlib.sha256(mark.encode()).hexdigest()[:16]}"
+    """Name the control group of an attempt after its run: ids may be longer than a name of a folder."""
+    run_id = mark.rsplit("/", 2)[0].rpartition("/")[2]
+    return f"{run_id[:40]}-{hashlib.sha256(mark.encode()).hexdigest()[:16]}"
 
 
 def _known(grip: Grip | None) -> tuple[int, int]:

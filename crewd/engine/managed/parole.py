@@ -37,8 +37,10 @@ class Parole:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while self.mode != "off":
+        while True:
             await asyncio.sleep(EVERY)
+            if self.mode == "off":
+                continue
             try:
                 await self.look()
             except CrewdError as error:

@@ -24,7 +24,6 @@ class Prepared:
     """Everything that a start needs, made ready."""
 
     spawn: Spawn
-    mark: str  # RUN/TASK/ATTEMPT
 
 
 class CannotStart(Exception):
@@ -35,8 +34,8 @@ class CannotStart(Exception):
         self.failure = failure
 
 
-def mark_of(run_id: str, task_id: str, attempt: int) -> str:
-    """The mark that every process of an attempt carries in its environment."""
+def name_of(run_id: str, task_id: str, attempt: int) -> str:
+    """The name of an attempt, for people and for its worker. Another crewd may have one of the same name."""
     return f"{run_id}/{task_id}/{attempt}"
 
 
@@ -67,7 +66,7 @@ def prepare(
         attempt_folder.write_new(f"{folder}/{attempt_folder.STDIN}", plan.stdin.encode())
         stdin = "file"
     spawn = Spawn(argv=(command, *plan.command[1:]), env=env, cwd=plan.cwd, folder=folder, stdin=stdin)
-    return Prepared(spawn, mark_of(run.run_id, plan.task_id, state.attempt))
+    return Prepared(spawn)
 
 
 def environment(
@@ -78,7 +77,7 @@ def environment(
     env |= plan.env
     env |= {name: _secret(plan, name, file, options.secrets_folder) for name, file in plan.secrets.items()}
     return env | {
-        "CREWD_ATTEMPT": mark_of(run.run_id, plan.task_id, state.attempt),
+        "CREWD_ATTEMPT": name_of(run.run_id, plan.task_id, state.attempt),
         "CREWD_RUN_ID": run.run_id,
         "CREWD_TASK_ID": plan.task_id,
         "CREWD_ATTEMPT_NUMBER": str(state.attempt),

@@ -52,7 +52,7 @@ async def account(scheduler: Scheduler) -> Accounts:
     for key, task in list(scheduler.board.at_work.items()):
         lease = leases.get("/".join(key)) or await _lease_again(scheduler, key, task)
         entry = scheduler.board.runs[key[0]]
-        attempt = attempt_of(entry, task, lease)
+        attempt = attempt_of(entry, task, lease, scheduler.options.folder)
         match task.state:
             case Starting():
                 never_ran += 1
@@ -99,7 +99,7 @@ async def _adopt(scheduler: Scheduler, attempt: Attempt, state: Running) -> bool
     if grip is None:
         attempt.end(Over("it ended while crewd was away", exited=True))
         return False
-    log.info("attempt.adopted", attempt=attempt.mark, pid=state.process.pid)
+    log.info("attempt.adopted", attempt=attempt.name, pid=state.process.pid)
     told = Event("attempt.adopted", scheduler.clock.read().wall, {"pid": state.process.pid}, *attempt.key)
     told = msgspec.structs.replace(
         told, attempt=attempt.number, runtime=transitions.RUNTIME, crew=attempt.run.plan.crew

@@ -18,7 +18,9 @@ from crewd.engine.managed.board import Board, Key, RunEntry
 from crewd.engine.managed.circuits import Circuits
 from crewd.engine.managed.conduct import Conductor
 from crewd.engine.managed.options import TaskOptions
+from crewd.engine.managed.places import name_of
 from crewd.engine.managed.register import Register
+from crewd.host.attempt_folder import folder_of
 from crewd.host.clock import Clock
 from crewd.ledger.batch import Batch
 from crewd.ledger.errors import LedgerError, LedgerFailed
@@ -89,7 +91,7 @@ class Scheduler:
     def carry(self, attempt: Attempt) -> None:
         """Let an attempt be carried by a coroutine of its own, until nothing of it is left."""
         self.conductor.attempts[attempt.key] = attempt  # at once: somebody may ask for its end before it has a turn
-        task = asyncio.create_task(self._carry(attempt), name=f"attempt {attempt.mark}")
+        task = asyncio.create_task(self._carry(attempt), name=f"attempt {attempt.name}")
         self._attempts.add(task)
         task.add_done_callback(self._attempts.discard)
 
@@ -237,7 +239,7 @@ class Scheduler:
 
     def _attempt(self, lease: Lease) -> Attempt:
         entry, task = self._of(lease)
-        return attempt_of(entry, task, lease)
+        return attempt_of(entry, task, lease, self.options.folder)
 
     def _of(self, lease: Lease) -> tuple[RunEntry, ManagedTask]:
         run_id, _, task_id = lease.key.partition("/")
@@ -248,10 +250,10 @@ class Scheduler:
         try:
             await self.conductor.conduct(attempt)
         except LedgerError as error:
-            log.error("attempt.not_recorded", attempt=attempt.mark, error=str(error))  # noqa: TRY400 - it says it all
+            log.error("attempt.not_recorded", attempt=attempt.name, error=str(error))  # noqa: TRY400 - it says it all
         except Exception:
             # A defect costs this attempt, and no other. What it started is ended all the same.
-            log.exception("attempt.defect", attempt=attempt.mark)
+            log.exception("attempt.defect", attempt=attempt.name)
             await self._fail(attempt)
 
     async def _fail(self, attempt: Attempt) -> None:
@@ -261,7 +263,7 @@ class Scheduler:
             await self.conductor.conduct(attempt)
         except Exception:
             # Its task keeps its slot, so that nothing is started beside it; the next start accounts for it.
-            log.exception("attempt.defect_again", attempt=attempt.mark)
+            log.exception("attempt.defect_again", attempt=attempt.name)
             self.conductor.stuck[attempt.key] = "crewd failed to carry it; see the log, and restart crewd"
 
     def _slots(self, mono: float) -> Slots:
@@ -281,12 +283,14 @@ class Scheduler:
                 await self.register.wake.wait()
 
 
-def attempt_of(entry: RunEntry, task: ManagedTask, lease: Lease) -> Attempt:
-    """An attempt of a task that is at work, for the conductor."""
+def attempt_of(entry: RunEntry, task: ManagedTask, lease: Lease, root: str) -> Attempt:
+    """An attempt of a task that is at work, for the conductor. `root` is the folder of all attempts."""
     number = task.attempt
     assert not isinstance(task.state, RetryWait)
-    mark = f"{task.run_id}/{task.task_id}/{number}"
-    return Attempt(entry.run, entry.plans[task.task_id], lease, number, mark)
+    # The folder as it was recorded: that of all attempts may have been configured elsewhere since.
+    mark = getattr(task.state, "folder", "") or folder_of(root, task.run_id, task.task_id, number)
+    name = name_of(task.run_id, task.task_id, number)
+    return Attempt(entry.run, entry.plans[task.task_id], lease, number, name, mark)
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:
