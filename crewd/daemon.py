@@ -286,6 +286,7 @@ def _wire_tasks(daemon: Daemon, environ: Mapping[str, str], memory: Memory) -> T
         heard=_Teller(patrol).tell,
         violated=daemon.metrics.invariant_violated,
         letter_added=lambda letter: patrol.letters.note(letter, patrol.pace.running),
+        letter_closed=patrol.letters.forget,
         on_handover=daemon.hand_over,
         disk_free=lambda: not patrol.lookout.disk_full,
     )

@@ -20,6 +20,7 @@ from crewd.engine.managed.inbox import Inbox
 from crewd.engine.managed.options import TaskOptions
 from crewd.engine.managed.output import read_output, trim
 from crewd.engine.managed.parole import Parole
+from crewd.engine.managed.places import SECRET_MAX
 from crewd.engine.managed.register import Register
 from crewd.engine.managed.scheduler import Scheduler
 from crewd.host import attempt_folder, inbox_folder
@@ -51,6 +52,7 @@ class Tasks:
 
     scheduler: Scheduler
     actions: TaskActions
+    hands: SystemHands
     inbox: Inbox | None
     source: ManagedSource
     options: TaskOptions
@@ -61,6 +63,7 @@ class Tasks:
     async def open(self) -> None:
         """Account for every attempt of a predecessor; only then is anything started."""
         await recovery.account(self.scheduler)
+        self.hands.inherit()
 
     def reload(self, settings: Settings, environ: Mapping[str, str], state: Path) -> None:
         """Take over settings that can change while attempts run: those under way keep what they were started with."""
@@ -93,6 +96,7 @@ class Tasks:
         """Give the older output of those back who write without end."""
         while True:
             await asyncio.to_thread(trim, list(self.scheduler.conductor.attempts.values()))
+            self.hands.tidy()
             await asyncio.sleep(TRIM_EVERY)
 
     async def retain(self, days: int, bytes_max: int) -> None:
@@ -139,6 +143,7 @@ def wire(
     heard: Callable[[Sequence[Event]], None],
     violated: Callable[[str], None],
     letter_added: Callable[[DeadLetter], None],
+    letter_closed: Callable[[DeadLetter], None],
     on_handover: Callable[[], None],
     disk_free: Callable[[], bool],
 ) -> Tasks:
@@ -149,12 +154,13 @@ def wire(
     register = Register(board, ledger, LedgerWork(ledger), heard, violated)
     circuits = Circuits(options.circuits)
     cgroups = Cgroups.detect() if settings.tasks.cgroup == "auto" else None
-    letters = DeadLetters(_loader(history), options.redrive_rate, letter_added)
+    letters = DeadLetters(_loader(history), options.redrive_rate, letter_added, _open_letter(history), letter_closed)
     letters.recall(memory.managed_letters)
+    hands = SystemHands(ProcProcesses(clock), cgroups)
     conductor = Conductor(
         board=board,
         register=register,
-        hands=SystemHands(ProcProcesses(clock), cgroups),
+        hands=hands,
         clock=clock,
         circuits=circuits,
         options=options,
@@ -183,8 +189,18 @@ def wire(
         inbox_folder.make(folder)
         inbox = Inbox(folder, actions)
     attempt_folder.make_root(options.folder)
+    # Those who were given one by a predecessor still write, and what they wrote is still asked for.
+    redactor.learn(*attempt_folder.read_secrets(options.secrets_folder, SECRET_MAX))
     parole = Parole(actions, options.parole, options.secrets_folder, disk_free)
-    return Tasks(scheduler, actions, inbox, ManagedSource(options.folder), options, history, parole)
+    return Tasks(scheduler, actions, hands, inbox, ManagedSource(options.folder), options, history, parole)
+
+
+def _open_letter(history: Reader) -> Callable[[str], DeadLetter | None]:
+    def find(key: str) -> DeadLetter | None:
+        letter = history.letter(key)
+        return letter if letter is not None and letter.state == "open" else None
+
+    return find
 
 
 def _loader(history: Reader) -> Callable[[str], Awaitable[Loaded | None]]:

@@ -327,7 +327,10 @@ class DeadLetters(Group):
         description="What follows when the cause of some has passed: they are offered for another try, or get it.",
     )
     dead_rounds: int = Field(
-        default=3, ge=1, le=1000, description="A managed task that is dead for so many rounds is stopped as lost."
+        default=3,
+        ge=1,
+        le=1000,
+        description="Rounds for which an observed worker is dead before crewd writes a dead letter of its own.",
     )
 
 

@@ -104,6 +104,12 @@ class Letters:
             Event("deadletter.discarded", now.wall, data, run_id, task_id, number, letter.runtime, letter.crew)
         )
 
+    def forget(self, letter: DeadLetter) -> None:
+        """A person wanted a letter no more: it is counted no longer."""
+        if self.own.pop((letter.run_id, letter.task_id, letter.attempts), None) is None:
+            count, oldest = self.open.get(letter.crew, (0, None))
+            self.open[letter.crew] = (max(0, count - 1), oldest if count > 1 else None)
+
     def take(self, letters: tuple[DeadLetter, ...], now: Reading, running: float, tidings: Tidings) -> None:
         """Take in letters as they were read; the same one read again changes nothing."""
         for letter in letters:

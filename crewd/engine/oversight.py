@@ -89,6 +89,11 @@ class Oversight:
                 f"the ledger cannot write ({figures.ledger_failed}): nothing is started, and what has ended waits "
                 "to be recorded; make room or mend the disk"
             )
+        if figures.violations:
+            return (
+                f"{', '.join(figures.violations)} of docs/guarantees.md did not hold, which is a defect: "
+                "the log names the task; look at it before you rely on its state, and report it"
+            )
         patience = max(STILL_MIN, STILL_ROUNDS * interval)
         if self._still > patience:
             return (

@@ -1,5 +1,6 @@
 """The folder of one attempt: made beneath the folder of all attempts, for nobody else to read."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -96,6 +97,16 @@ def read_secret(folder: str, name: str, limit: int) -> str:
     if len(data) > limit:
         raise OSError(f"{folder}/{name} is larger than {limit} bytes")
     return data.decode().rstrip("\r\n")
+
+
+def read_secrets(folder: str, limit: int) -> list[str]:
+    """Read every credential that the folder holds and that could be given to a worker. Never raises OSError."""
+    found = []
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found.append(read_secret(folder, name, limit))
+    return found
 
 
 def size_beneath(cwd: str, path: str) -> int | None:

@@ -5,6 +5,7 @@ import os
 import resource
 from collections.abc import Callable
 
+from crewd.host.proc_stat import read_proc
 from crewd.model.plan import Limits
 
 CPU_GRACE = 5  # seconds from SIGXCPU, which a program may answer, to SIGKILL
@@ -60,7 +61,9 @@ def _limit(pid: int, which: int, soft: int, hard: int) -> None:
 
 def _offer_to_the_oom_killer(pid: int) -> None:
     # A service manager may protect crewd itself (OOMScoreAdjust=); what it runs must not inherit that.
-    with open("/proc/self/oom_score_adj", "rb") as own:
-        score = min(OOM_MAX, max(0, int(own.read())) + OOM_ABOVE_US)
-    with open(f"/proc/{pid}/oom_score_adj", "wb") as theirs:
-        theirs.write(b"%d" % score)
+    score = min(OOM_MAX, max(0, int(read_proc("/proc/self/oom_score_adj"))) + OOM_ABOVE_US)
+    handle = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(handle, b"%d" % score)
+    finally:
+        os.close(handle)

@@ -53,9 +53,9 @@ def scan(
 ) -> list[Left]:
     """Find what is left of one attempt, in one walk over /proc: oldest first. Never raises OSError.
 
-    `mark` is the worth of CREWD_ATTEMPT_DIR, `session` the pid of the shim (0: none is known), `since` its start ticks:
-    nothing older belongs to the attempt, and without it the brand is unknown. What descends from `roots` belongs to
-    it as well; they themselves do not. `among`: look at these and what is below them only.
+    `mark` is the worth of CREWD_ATTEMPT_DIR, `session` the pid of the shim (0: none is known), `since` its start
+    ticks: nothing older belongs to the attempt, and without it the brand is unknown. What descends from `roots`
+    belongs to it as well; they themselves do not. `among`: look at these and what is below them only.
 
     To find nobody once proves little: processes that fork and end live for less than a walk. See `prove_gone`.
     """

@@ -66,6 +66,7 @@ class ManagedFigures(msgspec.Struct, frozen=True):
     stuck: Mapping[str, str] = {}  # RUN/TASK/ATTEMPT -> why it does not end
     messages: Mapping[str, int] = {}  # type -> messages of protocol workers whose attempt is over, since the start
     succeeded_at: float = 0.0  # wall time of the scheduler's latest complete turn; 0: none yet. Compared, for display
+    violations: tuple[str, ...] = ()  # invariants that were found broken since the start
     ledger_failed: str = ""  # why nothing can be written just now
 
 

@@ -39,14 +39,22 @@ class Violation(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
-def violations_of(before: ManagedTask | None, after: ManagedTask, plan: RunPlan) -> list[str]:
+def violations_of(
+    before: ManagedTask | None, after: ManagedTask, plan: RunPlan, task: TaskPlan | None = None
+) -> list[str]:
     """Name the invariants that a change of one task breaks, each once, by number; empty: none."""
-    return sorted({each.id for each in violations(before, after, plan)}, key=lambda id: int(id[1:]))
+    found = violations(before, after, plan, task)
+    return sorted({each.id for each in found}, key=lambda id: int(id[1:])) if found else []
 
 
-def violations(before: ManagedTask | None, after: ManagedTask, plan: RunPlan) -> list[Violation]:
-    """The same, with reasons. `before` None: the task is new, and only what it is now is looked at."""
-    found = [*_state_alone(after, plan)]
+def violations(
+    before: ManagedTask | None, after: ManagedTask, plan: RunPlan, task: TaskPlan | None = None
+) -> list[Violation]:
+    """The same, with reasons. `before` None: the task is new, and only what it is now is looked at.
+
+    `task`: its part of the plan; None: it is looked for there, which costs as much as the run has tasks.
+    """
+    found = [*_state_alone(after, plan, task)]
     if before is not None:
         found += [Violation(id, why) for id, check in _CHANGES if (why := check(before, after))]
     return found
@@ -68,9 +76,9 @@ def violations_of_run(plan: RunPlan, tasks: Iterable[ManagedTask]) -> list[Viola
     return found
 
 
-def _state_alone(after: ManagedTask, plan: RunPlan) -> list[Violation]:
+def _state_alone(after: ManagedTask, plan: RunPlan, task: TaskPlan | None) -> list[Violation]:
     try:
-        task = plan.task(after.task_id)
+        task = task or plan.task(after.task_id)
     except KeyError:
         return [Violation("I10", f"{after.task_id} is no task of the run {plan.run_id}")]
     asked = (

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -91,20 +91,41 @@ def choose(
     is closed. Why a task waits is said of the first REASONS_MAX; `look_in` is None where only something else than
     time (an end, a person) can let another start.
     """
+    return choose_in_order(
+        _best_first(ready), busy, slots, pauses=pauses, circuits=circuits, now_mono=now_mono, reasons=REASONS_MAX
+    )
+
+
+def choose_in_order(
+    ready: Iterable[Ready],
+    busy: Busy,
+    slots: Slots,
+    *,
+    pauses: Sequence[Pause],
+    circuits: Circuits,
+    now_mono: float,
+    reasons: int = 0,
+) -> Start:
+    """The same for a queue that is kept best first. Of those that wait, `reasons` are told why.
+
+    It looks no further than to where nobody can start any more and nobody is to be told why: a choice costs what it
+    starts, however long the queue is.
+    """
     doors = _Doors(busy, slots, pauses, circuits, now_mono)
     chosen: list[Key] = []
     held: dict[Key, str] = {}
-    for task in _best_first(ready):
-        if len(held) >= REASONS_MAX and task.executor in doors.executors_full:
-            continue  # a long queue before a full executor is the common case
+    for task in ready:
+        if len(held) >= reasons:
+            if doors.all_shut():
+                break
+            if task.executor in doors.executors_full:
+                continue  # a long queue before a full executor is the common case
         why = doors.held(task)
         if not why:
             doors.take(task)
             chosen.append(task.key)
-        elif len(held) < REASONS_MAX:
+        elif len(held) < reasons:
             held[task.key] = why
-        elif doors.all_shut():
-            break
     return Start(tuple(chosen), held, doors.look_in())
 
 
@@ -156,11 +177,11 @@ class _Doors:
     def all_shut(self) -> bool:
         """Nobody at all can start any more: the rest need not be looked at."""
         daemon = self._pauses.get("daemon")
-        return bool((daemon is not None and daemon.mode != "drain") or self._slot() or self._pace.wait() > 0.0)
+        return (daemon is not None and daemon.mode != "drain") or self._is_full() or self._pace.is_shut()
 
     def look_in(self) -> float | None:
         """Seconds until time alone may let another start. While every slot is taken it cannot."""
-        if self._slot():
+        if self._is_full():
             return None
         if self._pace.asked:
             # Nobody starts before that, whatever a circuit does meanwhile.
@@ -222,8 +243,11 @@ class _Doors:
         self.executors_full.add(task.executor)
         return f"the executor {task.executor} has {self._executors[task.executor]} of {limit} slots busy"
 
+    def _is_full(self) -> bool:
+        return self._total >= self._slots.total
+
     def _slot(self) -> str:
-        return "" if self._total < self._slots.total else f"{self._total} of {self._slots.total} slots are busy"
+        return f"{self._total} of {self._slots.total} slots are busy" if self._is_full() else ""
 
 
 class _Pace:
@@ -241,11 +265,15 @@ class _Pace:
         self._taken.append(self._now)
 
     def held(self) -> str:
-        wait = self.wait()
-        if wait <= 0.0:
+        if not self.is_shut():
             return ""
-        self.asked = True
-        return f"starts are paced at {self._rate:g} a second: the next in {wait:.1f} s"
+        return f"starts are paced at {self._rate:g} a second: the next in {self.wait():.1f} s"
+
+    def is_shut(self) -> bool:
+        """Whether nobody may start just now. Somebody asked because he would."""
+        shut = self.wait() > 0.0
+        self.asked |= shut
+        return shut
 
     def wait(self) -> float:
         """Seconds until one more may start."""

@@ -93,29 +93,35 @@ def managed_routes(state: WebState) -> APIRouter:
 
 def _add_reads(router: APIRouter, state: WebState) -> None:
     @router.get(f"{RUNS}/{{run}}/managed", tags=["managed"], dependencies=NO_QUERY)
-    async def managed(run: RunId) -> Response:
+    async def managed(run: RunId, request: Request) -> Response:
         """Tell of a managed run where each task stands, its attempts, and why it waits."""
         found = state.actions.managed(run) if state.actions is not None else None
         if found is None:
             detail = Detail("run_unknown", "path.run", f"{run} is no managed run", f"see {RUNS}/{run}")
             raise Refused(404, "not_found", "no such managed run", (detail,))
-        return await told(state, lambda: _plain(found))
+        trusted = _caller(request).trusted
+        return await told(state, lambda: _plain(found) if trusted else _without_output(_plain(found)))
 
     @router.get(f"{API}/deadletters", tags=["managed"], dependencies=SINGLE)
-    async def letters(query: LettersParameters) -> Response:
+    async def letters(query: LettersParameters, request: Request) -> Response:
         """Tell dead letters, the open ones unless others are asked for."""
         which = "" if query.state == "all" else query.state
         found = _actions(state).letters(state=which, crew=query.crew, limit=query.limit)
-        return await told(state, lambda: {"deadletters": _plain(list(found))})
+        trusted = _caller(request).trusted
+        plain = list(found)
+        return await told(
+            state, lambda: {"deadletters": _plain(plain) if trusted else _without_output(_plain(plain))}
+        )
 
     @router.get(f"{API}/deadletter", tags=["managed"], dependencies=SINGLE)
-    async def letter(query: LetterParameters) -> Response:
+    async def letter(query: LetterParameters, request: Request) -> Response:
         """Tell one dead letter with every attempt."""
         found = _actions(state).letter(query.key)
         if found is None:
             detail = Detail("letter_unknown", "query.key", "no dead letter has this key", f"see {API}/deadletters")
             raise Refused(404, "not_found", "no such dead letter", (detail,))
-        return await told(state, lambda: _plain(found))
+        trusted = _caller(request).trusted
+        return await told(state, lambda: _plain(found) if trusted else _without_output(_plain(found)))
 
     @router.get(f"{API}/circuits", tags=["managed"], dependencies=NO_QUERY)
     async def circuits() -> Response:
@@ -128,6 +134,16 @@ def _add_reads(router: APIRouter, state: WebState) -> None:
         """Tell what a person paused."""
         found = _actions(state).pauses()
         return await told(state, lambda: {"pauses": _plain(list(found))})
+
+
+def _without_output(value: Any) -> Any:
+    """Leave out what workers wrote: it may hold anything, and is for its owner alone."""
+    match value:
+        case dict():
+            return {key: _without_output(each) for key, each in value.items() if key != "tail"}
+        case list():
+            return [_without_output(each) for each in value]
+    return value
 
 
 def _add_output(router: APIRouter, state: WebState) -> None:

@@ -184,7 +184,7 @@ def test_a_circuit_that_is_open_for_ten_minutes_is_an_incident_until_it_closes()
         assert circuit_causes(stage) == [OPENED]
         for _ in range(3):  # a probe that fails tells nothing new
             engine.now(circuits={"openai": "half_open"})
-            await stage.rounds(2)
+            await stage.seconds(300)
             engine.now(circuits={"openai": "open"})
             await stage.seconds(60)
         stage.restart()

@@ -82,8 +82,8 @@ def attempt(
 ) -> Iterator[Attempt]:
     """A shim at its gate."""
     folder.mkdir(parents=True, exist_ok=True)
-    mark = f"run/{folder.name}/{os.getpid()}"
-    environ = {"PATH": os.environ["PATH"], "CREWD_ATTEMPT": mark, **(env or {})}
+    mark = f"{folder}/{os.getpid()}"
+    environ = {"PATH": os.environ["PATH"], "CREWD_ATTEMPT_DIR": mark, **(env or {})}
     held = spawn(Spawn(argv, environ, str(cwd or folder), str(folder), stdin))
     this = Attempt(held, folder, mark)
     try:

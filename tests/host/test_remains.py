@@ -8,6 +8,7 @@ import pytest
 
 from crewd.host.brand import brand, brand_of, read_brand
 from crewd.host.remains import below, kill_all, prove_gone, scan, signal_all
+from crewd.model.failure import Exit
 from crewd.model.process import Identity
 from tests.fakes.workers import attempt, python, subreaper, until
 
@@ -56,8 +57,24 @@ def test_a_mark_that_only_begins_alike_is_another_ones(tmp_path: Path) -> None:
         assert scan("", 0) == []
 
 
+def test_a_mark_that_stands_alone_in_an_environment_is_found() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={"CREWD_ATTEMPT_DIR": "run/x/1"}) as process:
+        assert process.stdin is not None
+        until(lambda: [each.identity.pid for each in scan("run/x/1", 0)] == [process.pid])
+        process.stdin.close()
+
+
+def test_a_shim_that_was_stopped_still_records_the_end_of_its_command(tmp_path: Path) -> None:
+    with attempt(tmp_path / "a", ("sh", "-c", "echo ready; kill -STOP 0")) as this:
+        this.begin().ready()
+        until(lambda: {each.letter for each in this.left()} == {"T"})
+        assert this.kill() == []
+        this.end()
+        assert this.reaped == Exit(code=137)
+
+
 def test_a_session_that_took_over_the_number_is_a_strangers(tmp_path: Path) -> None:
-    with attempt(tmp_path / "a", PAIR, {"CREWD_ATTEMPT": "stranger/x/1"}) as this:
+    with attempt(tmp_path / "a", PAIR, {"CREWD_ATTEMPT_DIR": "stranger/x/1"}) as this:
         this.begin().ready()
         assert scan("run/a/1", this.shim, since=this.since - 1) == [], "another start: not our shim"
         assert scan("run/a/1", this.shim) == [], "no start is known, and the leader carries another mark"
@@ -73,7 +90,8 @@ def test_what_is_older_than_the_shim_is_not_the_attempts(tmp_path: Path) -> None
 def test_crewd_and_what_is_above_it_are_spared(tmp_path: Path) -> None:
     own = {os.getpid(), os.getppid(), 1}
     assert own.isdisjoint(each.identity.pid for each in scan("none", os.getsid(0), [1]))
-    assert scan("none", 0, [os.getpid()]) == [], "whose child is crewd's is told by other ties"
+    with attempt(tmp_path / "a", PAIR):
+        assert scan("none", 0, [os.getpid()]) == [], "whose child is crewd's is told by other ties"
 
 
 def test_a_process_that_is_another_by_now_is_not_signalled(tmp_path: Path) -> None:
@@ -89,7 +107,7 @@ def test_a_process_of_a_stranger_outlives_the_end_of_an_attempt(tmp_path: Path) 
     with attempt(tmp_path / "a", PAIR) as this, attempt(tmp_path / "ab", PAIR) as other:
         this.begin().ready()
         other.begin().ready()
-        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={"CREWD_ATTEMPT": f"{this.mark}0"}) as stranger:
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env={"CREWD_ATTEMPT_DIR": f"{this.mark}0"}) as stranger:
             assert this.kill() == []
             assert len(other.left()) == 3
             assert stranger.poll() is None

@@ -170,11 +170,13 @@ def test_the_command_inherits_nothing_that_it_should_not(tmp_path: Path) -> None
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         with attempt(tmp_path / "a", python(code), {"X": "1", "LC_ALL": "C"}, stdin="fifo") as this:
+            status = Path(f"/proc/{this.shim}/status").read_text()
             this.begin().end()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         os.close(inherited)
     descriptors, signals, names = this.stdout().decode().splitlines()
+    assert "SigBlk:\t0000000000000000\n" in status
     assert descriptors == f"[0, 1, 2, 3] {tmp_path / 'a'}", "3: the one that lists them"
     # Python itself ignores PIPE and XFSZ and catches INT.
     python_ignores = (1 << signal.SIGPIPE - 1) | (1 << signal.SIGXFSZ - 1)
@@ -182,7 +184,7 @@ def test_the_command_inherits_nothing_that_it_should_not(tmp_path: Path) -> None
     own = 0b11 << 31
     masks = [int(text.split("\\t")[1][:16], 16) & ~own for text in signals.split(", ")]
     assert masks == [0, python_ignores, 1 << signal.SIGINT - 1]
-    assert names == "['CREWD_ATTEMPT', 'LC_ALL', 'PATH', 'PWD', 'X'] True"
+    assert names == "['CREWD_ATTEMPT_DIR', 'LC_ALL', 'PATH', 'PWD', 'X'] True"
 
 
 def test_a_broken_pipe_ends_the_command_as_it_would_in_a_shell(tmp_path: Path) -> None:

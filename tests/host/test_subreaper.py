@@ -1,6 +1,7 @@
 """Orphans come to crewd, are told from its own children, and are buried."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -23,6 +24,17 @@ def test_what_an_attempt_leaves_behind_becomes_ours(tmp_path: Path) -> None:
         assert orphan in children()
         assert this.kill(known) == []
         assert orphans(known) == []
+
+
+def test_an_orphan_that_died_is_buried_and_no_longer_named(tmp_path: Path) -> None:
+    with subreaper() as known, attempt(tmp_path / "a", python(LEAVES_ONE)) as this:
+        known.add(this.shim)
+        this.begin().ready().end()
+        (orphan,) = orphans(known)
+        os.kill(orphan, signal.SIGKILL)
+        until(lambda: is_dead(orphan))
+        assert orphans(known) == []
+        assert orphan not in children()
 
 
 def test_a_known_shim_is_no_orphan(tmp_path: Path) -> None:

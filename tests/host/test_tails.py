@@ -71,6 +71,8 @@ def test_a_file_that_was_cut_is_read_anew(output: Path) -> None:
         add(output, b"2nd")
         assert follow.read(MIB) == b"2nd"
         assert follow.cuts == 1
+        add(output, b"3rd")
+        assert follow.read(MIB) == b"3rd"
 
 
 def test_giving_back_changes_no_offset(output: Path) -> None:

@@ -233,6 +233,8 @@ def test_events_are_counted_once_each() -> None:
         'crewd_manifest_reads_total{result="ok"}': 3,
     }.items():
         assert samples[series] == value, series
+    errors = [value for series, value in samples.items() if series.startswith("crew_task_errors_total")]
+    assert sum(errors) == 1  # an attempt that crewd itself interrupted is no error
 
 
 def test_state_is_read_from_the_snapshot_of_the_moment() -> None:
@@ -524,6 +526,7 @@ def test_every_class_of_errors_has_room_whatever_other_runtimes_call_theirs() ->
     world = World()
     flood = [event("task.retry_scheduled", seq, data={"error_class": f"made up {seq}"}) for seq in range(1, 100)]
     world.metrics.on_events([*flood, managed("attempt.finished", 100, executor="default", error_class="unknown")])
+    assert world.samples()['crew_retries_total{crew="blue",error_class="made up 1"}'] == 1
     for error_class in known.ERROR_CLASSES:
         assert f'crew_task_errors_total{{error_class="{error_class}",executor="default"}}' in world.samples()
 

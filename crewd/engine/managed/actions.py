@@ -234,7 +234,7 @@ class TaskActions:
             )
             events.append(msgspec.structs.replace(told, crew=letter.crew, actor=actor))
         await self.scheduler.register.commit(Batch(events=tuple(events), letters_settled=tuple(settled)))
-        self.letters_open.settle(chosen)
+        self.letters_open.settle(letters)
         return Done(f"{len(letters)} discarded", chosen)
 
     async def handover(self, *, actor: str) -> Done:
@@ -339,7 +339,7 @@ class TaskActions:
             runs, more = (run,), (transitions.run_event("run.resumed", run, at, data, actor),)
         batch = Batch(events=(*more, told, *events), managed=runs, tasks=(after,), letters_settled=(settled,))
         await self._offer_again(entry, after, batch)
-        self.letters_open.settle((key,))
+        self.letters_open.settle((letter,))
 
     async def _offer_again(self, entry: RunEntry, task: ManagedTask, batch: Batch) -> None:
         """Bring the item of a task back, with what tells it, in one transaction."""

@@ -38,7 +38,9 @@ class RunEntry:
     missing: dict[str, int]  # task -> dependencies that are not completed
     counts: Counter[str] = field(default_factory=Counter)
     version: int = 0  # grows with every change
+    followed: int = -1  # the version whose consequences are drawn
     doomed: bool = False  # a dependency of somebody can no longer complete, or can again
+    known: set[str] = field(default_factory=set)  # tasks that were offered to the engine of work
 
     @property
     def plan(self) -> RunPlan:
@@ -60,9 +62,15 @@ class Board:
     runs: dict[str, RunEntry] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)  # runs that have ended, oldest first
     offered: list[Offered] = field(default_factory=list)
-    _by_key: dict[Key, Offered] = field(default_factory=dict)
+    fresh: dict[Key, Ready] = field(default_factory=dict)  # of these: who is not yet known to the engine of work
     due: dict[Key, RetryWait] = field(default_factory=dict)
     at_work: dict[Key, ManagedTask] = field(default_factory=dict)
+    _by_key: dict[Key, Offered] = field(default_factory=dict)
+    # At work, by executor, concurrency key, run and circuit: kept with every change, for every turn asks.
+    _executors: Counter[str] = field(default_factory=Counter)
+    _keys: Counter[str] = field(default_factory=Counter)
+    _runs: Counter[str] = field(default_factory=Counter)
+    _circuits: Counter[str] = field(default_factory=Counter)
     _orders: int = 0
 
     def add(self, run: ManagedRun, tasks: dict[str, ManagedTask]) -> RunEntry:
@@ -97,7 +105,10 @@ class Board:
         key = (task.run_id, task.task_id)
         self._withdraw(key)
         self.due.pop(key, None)
-        self.at_work.pop(key, None)
+        was_at_work = self.at_work.pop(key, None) is not None
+        is_at_work = isinstance(task.state, AT_WORK)
+        if was_at_work != is_at_work:
+            self._count(key, 1 if is_at_work else -1)
         match task.state:
             case Waiting():
                 entry.doomed |= before is not None and not isinstance(before.state, AT_WORK)
@@ -108,7 +119,7 @@ class Board:
                 self._release(entry, task.task_id)
             case Blocked() | Skipped():
                 entry.doomed = True
-            case state if isinstance(state, AT_WORK):
+            case _ if is_at_work:
                 self.at_work[key] = task
             case _:
                 entry.doomed = True
@@ -145,19 +156,14 @@ class Board:
         return soonest
 
     def busy(self) -> Busy:
-        """Whose slots are taken."""
-        executors: Counter[str] = Counter()
-        keys: Counter[str] = Counter()
-        runs: Counter[str] = Counter()
-        circuits: Counter[str] = Counter()
-        for key in self.at_work:
-            plan = self.plan(key)
-            executors[plan.executor] += 1
-            runs[key[0]] += 1
-            circuits[circuit_of(plan)] += 1
-            if plan.concurrency_key:
-                keys[plan.concurrency_key] += 1
-        return Busy(total=len(self.at_work), executors=executors, keys=keys, runs=runs, circuits=circuits)
+        """Whose slots are taken, as long as nobody is put."""
+        return Busy(
+            total=len(self.at_work),
+            executors=self._executors,
+            keys=self._keys,
+            runs=self._runs,
+            circuits=self._circuits,
+        )
 
     def drop_ended(self, most: int) -> list[str]:
         """Let the oldest ended runs go, so that at most so many are kept in view."""
@@ -192,11 +198,27 @@ class Board:
         offered = Offered((-plan.priority, entry.run.submitted_at, entry.order, order), ready)
         self._by_key[key] = offered
         insort(self.offered, offered, key=BEST)
+        if task.task_id not in entry.known:
+            self.fresh[key] = ready
 
     def _withdraw(self, key: Key) -> None:
         offered = self._by_key.pop(key, None)
         if offered is not None:
             self.offered.remove(offered)
+            self.fresh.pop(key, None)
+
+    def _count(self, key: Key, step: int) -> None:
+        plan = self.plan(key)
+        for counter, name in (
+            (self._executors, plan.executor),
+            (self._keys, plan.concurrency_key),
+            (self._runs, key[0]),
+            (self._circuits, circuit_of(plan)),
+        ):
+            if name:
+                counter[name] += step
+                if not counter[name]:
+                    del counter[name]
 
     def _release(self, entry: RunEntry, task_id: str) -> None:
         for other in entry.dependents[task_id]:

@@ -1,6 +1,7 @@
 """Conduct: one attempt, from its start to the proof that nothing of it is left, and what follows from how it went."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Conductor:
     stuck: dict[Key, str] = field(default_factory=dict)  # attempts that do not end: why
     messages: Counter[str] = field(default_factory=Counter)  # of protocol workers whose attempt is over, by type
     budgets: dict[str, tuple[float, ...]] = field(default_factory=dict)  # crew -> times of its retries
+    one_start: asyncio.Lock = field(default_factory=asyncio.Lock)  # in one turn of the event loop
     stopping: Stopping = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +113,8 @@ class Conductor:
     async def _start(self, attempt: Attempt, state: Starting) -> None:
         """Make ready, hold at the gate, record who it is, and only then let the command begin."""
         run, plan = attempt.run.plan, attempt.plan
+        async with self.one_start:
+            await asyncio.sleep(0)  # a start takes milliseconds: everybody else has a turn between two of them
         try:
             prepared = prepare(run, plan, state, self.environ, self.options)
             for name in plan.secrets:
@@ -136,10 +140,8 @@ class Conductor:
         if attempt.over is not None:
             self.hands.abandon(held, attempt.grip)  # a cancel came before it began, or somebody ended its shim
             return
-        try:
+        with contextlib.suppress(BrokenPipeError):  # its shim was ended just now: nothing began, its exit will tell
             held.open_gate()
-        except BrokenPipeError:
-            return  # its shim was ended just now: nothing began, and its exit will tell
         if dialogue is not None:
             dialogue.begin(attempt.started_mono)
 
@@ -185,12 +187,17 @@ class Conductor:
         over = attempt.over
         assert over is not None
         record = self.hands.read_exit(attempt.folder, attempt.grip) if attempt.folder else None
-        facts = await asyncio.to_thread(self._gathered, attempt, record, _wants_tails(over, record, attempt))
+        facts = await self._gathered(attempt, record, _wants_tails(over, record, attempt))
         await self._settle(attempt, over, facts, dialogue)
 
-    def _gathered(self, attempt: Attempt, record: ExitRecord | None, wants_tails: bool) -> Facts:
-        trim([attempt])  # whoever wrote much in a short life was never looked at
-        return outcome.gather(attempt.folder, record, self.redact, wants_tails)
+    async def _gathered(self, attempt: Attempt, record: ExitRecord | None, wants_tails: bool) -> Facts:
+        if wants_tails:
+            facts = await asyncio.to_thread(outcome.gather, attempt.folder, record, self.redact, True)
+        else:  # two sizes: the way to a thread and back costs ten times as much
+            facts = outcome.gather(attempt.folder, record, self.redact, False)
+        if max(facts.stdout_bytes, facts.stderr_bytes) > attempt.plan.limits.output_bytes:
+            await asyncio.to_thread(trim, [attempt])  # whoever wrote much in a short life was never looked at
+        return facts
 
     async def _leave(self, attempt: Attempt, task: ManagedTask, over: Over) -> None:
         """ENDING is durable before the first signal is sent: whoever comes after us goes on with it."""

@@ -21,6 +21,8 @@ class DeadLetters:
     load: Callable[[str], Awaitable[Loaded | None]]
     redrive_rate: float = 1.0  # a second
     told: Callable[[DeadLetter], None] = lambda letter: None
+    others: Callable[[str], DeadLetter | None] = lambda key: None  # open letters of other runtimes, by key
+    closed: Callable[[DeadLetter], None] = lambda letter: None  # one of those was discarded
     open: dict[str, DeadLetter] = field(default_factory=dict)  # by key, oldest first
     paroled: set[tuple[str, str]] = field(default_factory=set)  # (run, task) that was tried again unasked
 
@@ -32,14 +34,16 @@ class DeadLetters:
         self.open[letter.key] = letter
         self.told(letter)
 
-    def settle(self, keys: Sequence[str]) -> None:
+    def settle(self, letters: Sequence[DeadLetter]) -> None:
         """Letters were redriven or discarded, durably."""
-        for key in keys:
-            self.open.pop(key, None)
+        for letter in letters:
+            if self.open.pop(letter.key, None) is None:
+                self.closed(letter)
 
     def find(self, keys: Sequence[str], fingerprint: str) -> list[DeadLetter]:
         """The open letters of these keys, and all of this fingerprint."""
-        chosen = [self.open[key] for key in keys if key in self.open]
+        found = (self.open.get(key) or self.others(key) for key in keys)
+        chosen = [letter for letter in found if letter is not None]
         if fingerprint:
             chosen += [each for each in self.open.values() if each.fingerprint == fingerprint and each not in chosen]
         return chosen

@@ -172,11 +172,14 @@ class Dialogue:
         heard = self._conversation
         usage = task.usage
         if heard.usage is not None:
-            usage = heard.usage if usage is None else _sum(usage, heard.usage)
+            # The name of a model becomes a label: whatever a worker writes there, a secret must not.
+            used = msgspec.structs.replace(heard.usage, model=self._redact(heard.usage.model))
+            usage = used if usage is None else _sum(usage, used)
+        artifacts = tuple(msgspec.structs.replace(each, path=self._redact(each.path)) for each in heard.artifacts)
         task = msgspec.structs.replace(
             task,
             usage=usage,
-            artifacts=heard.artifacts or task.artifacts,
+            artifacts=artifacts or task.artifacts,
             late=task.late + heard.late,
         )
         events: list[Event] = []

@@ -20,6 +20,7 @@ def figures(scheduler: Scheduler) -> ManagedFigures:
         messages=dict(conductor.messages),
         succeeded_at=scheduler.succeeded_at,
         ledger_failed=scheduler.register.failed,
+        violations=tuple(sorted(scheduler.register.broken)),
     )
 
 

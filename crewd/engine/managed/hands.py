@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +25,6 @@ from crewd.model.plan import Limits
 from crewd.model.process import Identity
 
 KILL_PATIENCE = 2.0  # seconds for one go at everything that is left
-LOOKS_MAX = 20  # for one answer, while orphans come as fast as they go
-FEW = 4  # processes that are looked at without asking a thread
 CHECK_TAIL = 4096  # bytes of what a check wrote to stderr
 log = structlog.get_logger("crewd.tasks")
 
@@ -117,6 +114,7 @@ class SystemHands:
     cgroups: Cgroups | None = None
     _mine: set[int] = field(default_factory=set)  # pids of our own shims, not reaped yet
     _groups: dict[str, Cgroup] = field(default_factory=dict)
+    _stale: list[Cgroup] = field(default_factory=list)  # of attempts that are gone; not taken away yet
 
     def spawn(self, spawn: Spawn) -> Held:
         held = spawning.spawn(spawn)
@@ -177,25 +175,15 @@ class SystemHands:
 
     async def left(self, mark: str, grip: Grip | None) -> Sequence[Left]:
         """Whatever a shim of our own leaves behind hangs below it, or below us: no orphan, nothing left."""
+        session, since = _known(grip)
         if grip is None or not grip.mine:
-            session, since = _known(grip)
-            return await asyncio.to_thread(remains.scan, mark, session, (), since)
-        among = self._suspects(grip)
-        for _ in range(LOOKS_MAX):
-            if not among:
-                break
-            look = functools.partial(remains.scan, mark, grip.identity.pid, (), grip.identity.start_ticks, among)
-            # A chain of forks lives from one link to the next: on the way to a thread each link is lost.
-            left = look() if len(among) <= FEW else await asyncio.to_thread(look)
-            looked_at, among = frozenset(among), self._suspects(grip)
-            if left or looked_at.issuperset(among):
-                return left
-        return ()
-
-    def _suspects(self, grip: Grip) -> list[int]:
-        """List its shim, and every orphan, whoever left it behind. Buries the dead."""
-        found = subreaper.orphans(self._mine)
-        return [grip.identity.pid, *found] if grip.identity.pid in self._mine else found
+            return await asyncio.to_thread(remains.prove_gone, mark, session, (), since)
+        orphans = subreaper.orphans(self._mine)
+        if session in self._mine:  # it has not ended: whatever is found is enough
+            return await asyncio.to_thread(remains.scan, mark, session, (), since, [session, *orphans])
+        if not orphans:
+            return ()
+        return await asyncio.to_thread(remains.prove_gone, mark, session, (), since, self._mine)
 
     def signal(self, left: Sequence[Left], number: int) -> None:
         remains.signal_all(left, number)
@@ -215,11 +203,24 @@ class SystemHands:
 
     def clear(self, mark: str) -> None:
         group = self._groups.pop(mark, None)
-        if group is not None:
-            try:
-                group.remove()
-            except OSError as error:
-                log.warning("cgroup.not_removed", folder=mark, error=str(error))
+        if group is not None and not group.remove():
+            self._stale.append(group)  # the kernel buries its last process a moment later
+
+    def tidy(self) -> None:
+        """Take away the groups of attempts that are gone, also those of a predecessor. Whoever lives keeps his."""
+        self._stale = [group for group in self._stale if not group.remove()]
+
+    def inherit(self) -> None:
+        """Find the groups that a predecessor left, once everyone that lives is adopted."""
+        if self.cgroups is None:
+            return
+        kept = {group.folder for group in self._groups.values()}
+        try:
+            left = [self.cgroups.adopt(name) for name in self.cgroups.names()]
+        except OSError as error:
+            log.warning("cgroup.not_listed", error=str(error))
+            return
+        self._stale += [group for group in left if group is not None and group.folder not in kept]
 
     async def run_check(self, spawn: Spawn, mark: str, seconds: float) -> tuple[Exit, str]:
         try:

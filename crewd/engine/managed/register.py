@@ -11,7 +11,8 @@ from crewd.engine.managed.board import Board, RunEntry
 from crewd.ledger.batch import Batch
 from crewd.ledger.errors import LedgerFailed
 from crewd.model.event import Event
-from crewd.model.managed import ManagedRun, ManagedTask
+from crewd.model.managed import AT_WORK, ManagedRun, ManagedTask
+from crewd.model.run import RunStatus
 from crewd.model.work import Item, Lease, Unavailable, Work
 from crewd.policy.invariants import violations_of
 
@@ -37,6 +38,7 @@ class Register:
     heard: Callable[[Sequence[Event]], None]
     violated: Callable[[str], None] = lambda promise: None
     failed: str = ""  # why the ledger cannot write just now
+    broken: set[str] = field(default_factory=set)  # invariants that were violated since the start
     wake: asyncio.Event = field(default_factory=asyncio.Event)  # of the scheduler
 
     async def commit(self, batch: Batch) -> None:
@@ -105,18 +107,36 @@ class Register:
                 self._check(entry, task)
                 self.board.put(task)
         self.heard(events)
-        self.wake.set()
+        if self._matters(batch):
+            self.wake.set()
+
+    def _matters(self, batch: Batch) -> bool:
+        """Whether the scheduler has to look: an attempt that merely goes on frees nothing and starts nobody."""
+        if batch.managed or batch.circuits:
+            return True
+        runs = self.board.runs
+        return any(
+            not isinstance(task.state, AT_WORK)
+            or ((entry := runs.get(task.run_id)) is not None and entry.run.status is not RunStatus.RUNNING)
+            for task in batch.tasks
+        )
 
     def _check(self, entry: RunEntry, after: ManagedTask) -> None:
-        for promise in violations_of(entry.tasks.get(after.task_id), after, entry.plan):
+        for promise in violations_of(
+            entry.tasks.get(after.task_id), after, entry.plan, entry.plans.get(after.task_id)
+        ):
             log.error("invariant.violated", id=promise, run_id=after.run_id, task_id=after.task_id)
-            self.violated(promise)
+            self._note(promise)
 
     def balance(self, entry: RunEntry) -> None:
         """Every accepted task is in exactly one state: the counts add up."""
         if entry.counts.total() != len(entry.plans) or len(entry.tasks) != len(entry.plans):
             log.error("invariant.violated", id="I10", run_id=entry.plan.run_id, counts=dict(entry.counts))
-            self.violated("I10")
+            self._note("I10")
+
+    def _note(self, promise: str) -> None:
+        self.broken.add(promise)
+        self.violated(promise)
 
     async def _committed(self, batch: Batch) -> tuple[Event, ...]:
         return await self.ledger.commit(batch)

@@ -8,6 +8,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 import structlog
@@ -24,6 +25,7 @@ from crewd.host.attempt_folder import folder_of
 from crewd.host.clock import Clock
 from crewd.ledger.batch import Batch
 from crewd.ledger.errors import LedgerError, LedgerFailed
+from crewd.model.action import Start
 from crewd.model.event import Event
 from crewd.model.failure import ErrorClass, Failure
 from crewd.model.managed import Cancelled, ManagedRun, ManagedTask, Pause, RetryWait
@@ -31,7 +33,7 @@ from crewd.model.moment import Reading
 from crewd.model.run import RUN_ENDED, RunStatus
 from crewd.model.work import Item, Lease, Unavailable
 from crewd.policy.rollup import roll_up
-from crewd.policy.schedule import Slots, choose, fate
+from crewd.policy.schedule import REASONS_MAX, Slots, choose_in_order, fate
 
 REST_MAX = 1.0  # seconds between two turns, whatever happens
 OFFERS_MAX = 1000  # items in one transaction
@@ -51,10 +53,8 @@ class Scheduler:
     options: TaskOptions
     pauses: dict[str, Pause] = field(default_factory=dict)
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
-    held: dict[Key, str] = field(default_factory=dict)  # ready, and not started: why
     closing: str = ""  # why nothing more is started, for good
     succeeded_at: float = 0.0  # wall time of the latest complete turn
-    _offered: set[Key] = field(default_factory=set)
     _starts: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
     _attempts: set[asyncio.Task[None]] = field(default_factory=set)
     _look_in: float | None = None
@@ -75,6 +75,11 @@ class Scheduler:
                 task.cancel()
             if self._attempts:
                 await asyncio.wait(self._attempts)
+
+    @property
+    def held(self) -> dict[Key, str]:
+        """Who is ready and not started, and why: worked out for whoever asks, not with every turn."""
+        return dict(self._choice(self.clock.read(), REASONS_MAX).held)
 
     async def turn(self) -> None:
         """One turn: close what is done, bring back what is due, start what may start."""
@@ -131,7 +136,11 @@ class Scheduler:
         runs: list[ManagedRun] = []
         tasks: list[ManagedTask] = []
         events: list[Event] = []
-        for entry in list(self.board.active()):
+        looked: list[tuple[RunEntry, int]] = []
+        for entry in self.board.active():
+            if entry.followed == entry.version:
+                continue
+            looked.append((entry, entry.version))
             self.register.balance(entry)
             changed = self._fates(entry, now.wall, events)
             tasks += changed
@@ -139,7 +148,14 @@ class Scheduler:
             if after is not None:
                 runs.append(after)
         if events:
-            await self.register.commit(Batch(events=tuple(events), managed=tuple(runs), tasks=tuple(tasks)))
+            try:
+                await self.register.commit(Batch(events=tuple(events), managed=tuple(runs), tasks=tuple(tasks)))
+            except LedgerError:
+                for entry, _ in looked:  # what could not be written follows again
+                    entry.doomed = True
+                raise
+        for entry, version in looked:
+            entry.followed = version
 
     def _fates(self, entry: RunEntry, at: float, events: list[Event]) -> list[ManagedTask]:
         if not entry.doomed:
@@ -193,15 +209,7 @@ class Scheduler:
     async def _start(self, now: Reading) -> None:
         """Choose, take, and carry."""
         await self._offer()
-        choice = choose(
-            [offered.ready for offered in self.board.offered],
-            self.board.busy(),
-            self._slots(now.mono),
-            pauses=list(self.pauses.values()),
-            circuits=lambda name, busy: self.circuits.allows(name, busy, now.wall),
-            now_mono=now.mono,
-        )
-        self.held = dict(choice.held)
+        choice = self._choice(now, reasons=0)
         self._look_in = _sooner(self._look_in, choice.look_in)
         if not choice.keys:
             return
@@ -212,14 +220,27 @@ class Scheduler:
             self._starts.append(now.mono)
             self.carry(self._attempt(lease))
 
+    def _choice(self, now: Reading, reasons: int) -> Start:
+        return choose_in_order(
+            (offered.ready for offered in self.board.offered),
+            self.board.busy(),
+            self._slots(),
+            pauses=tuple(self.pauses.values()),
+            circuits=lambda name, busy: self.circuits.allows(name, busy, now.wall),
+            now_mono=now.mono,
+            reasons=reasons,
+        )
+
     async def _offer(self) -> None:
         """Offer to the engine of work what was never offered: the same key twice is one item."""
-        fresh = [each.ready for each in self.board.offered if each.ready.key not in self._offered][:OFFERS_MAX]
+        fresh = list(islice(self.board.fresh.values(), OFFERS_MAX))
         if not fresh:
             return
         items = [Item("/".join(each.key), each.executor, each.priority, 0.0) for each in fresh]
         await self.register.offer(items)
-        self._offered.update(each.key for each in fresh)
+        for each in fresh:
+            self.board.fresh.pop(each.key, None)
+            self.board.runs[each.key[0]].known.add(each.key[1])
         if len(fresh) == OFFERS_MAX:
             self.register.wake.set()
 
@@ -266,14 +287,14 @@ class Scheduler:
             log.exception("attempt.defect_again", attempt=attempt.name)
             self.conductor.stuck[attempt.key] = "crewd failed to carry it; see the log, and restart crewd"
 
-    def _slots(self, mono: float) -> Slots:
+    def _slots(self) -> Slots:
         options = self.options
         return Slots(
             total=options.max_parallel,
             executors=options.executors_max,
             start_rate=options.start_rate or None,
             start_burst=options.start_burst,
-            recent_starts=tuple(self._starts),
+            recent_starts=tuple(self._starts) if options.start_rate else (),
         )
 
     async def _rest(self) -> None:

@@ -71,10 +71,12 @@ def test_messages_are_counted_once_their_attempt_is_over(tmp_path: Path) -> None
 def test_each_start_tells_how_long_its_task_could_have_started_already(tmp_path: Path) -> None:
     async def story() -> None:
         async with opened(tmp_path, max_parallel=1) as w:
-            await w.submit("r", shell("first", "sleep 1", task_type="slow"), shell("second", "true"))
+            third = shell("third", "true", depends_on=("first",))
+            await w.submit("r", shell("first", "sleep 1", task_type="slow"), shell("second", "true"), third)
             await w.ended("r")
             waited = {event.task_id: event.data for event in w.told("attempt.starting")}
             assert waited["first"]["queue_seconds"] < 0.9 < waited["second"]["queue_seconds"]
+            assert waited["third"]["queue_seconds"] < 0.9  # it could not have started before
             assert waited["first"]["task_type"] == "slow"
 
     asyncio.run(story())
