@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from bench import ledger, many, memory, recovery, round, scrape, start
+from bench import held, latency, ledger, many, memory, recovery, round, scrape, start, tasks
 from bench.result import table
 
 ALL = {
@@ -18,6 +18,9 @@ ALL = {
     "scrape": scrape.compare,
     "ledger": ledger.compare,
     "start": start.compare,
+    "tasks": tasks.compare,
+    "latency": latency.compare,
+    "held": held.compare,
 }
 
 

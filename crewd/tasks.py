@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from crewd import assembly
 from crewd.config.settings import Settings
 from crewd.engine.managed import recovery, retention, views
@@ -44,6 +46,7 @@ from crewd.telemetry.redact import Redactor
 
 TRIM_EVERY = 2.0  # seconds between two looks at how much workers have written
 RETENTION_EVERY = 3600.0
+log = structlog.get_logger("crewd.tasks")
 
 
 @dataclass(eq=False)
@@ -104,7 +107,10 @@ class Tasks:
         while True:
             kept = {entry.plan.run_id for entry in self.scheduler.board.active()}
             now = self.scheduler.clock.read().wall
-            await asyncio.to_thread(retention.clean, self.options.folder, kept, now - days * 86_400, bytes_max)
+            try:
+                await asyncio.to_thread(retention.clean, self.options.folder, kept, now - days * 86_400, bytes_max)
+            except OSError as error:
+                log.warning("retention.failed", folder=self.options.folder, error=str(error))
             await asyncio.sleep(RETENTION_EVERY)
 
     def output(

@@ -1,6 +1,7 @@
 """The folder of one attempt: made beneath the folder of all attempts, for nobody else to read."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -23,6 +24,10 @@ def folder_of(root: str, run_id: str, task_id: str, attempt: int) -> str:
 def make_folder(folder: str) -> None:
     """Make an attempt's folder, new: what a former start left under this name is taken away. Raises OSError."""
     path = Path(folder)
+    for above in (path.parent, path.parent.parent):
+        if above.is_symlink():
+            # Attempts before this one may do as they like in their folders; nobody is led out of them.
+            raise OSError(errno.ELOOP, "somebody put a link in the place of this folder", str(above))
     try:
         path.mkdir(MODE)
     except FileNotFoundError:
@@ -57,13 +62,23 @@ def make_root(root: str) -> None:
 
 
 def run_folders(root: str) -> list[RunFolder]:
-    """List what every run keeps on disk."""
-    found = []
-    for entry in os.scandir(root):
-        if entry.is_dir(follow_symlinks=False):
-            changed = max(os.lstat(parent).st_mtime for parent, _, _ in os.walk(entry.path))
-            found.append(RunFolder(entry.name, changed, size_of(entry.path)))
+    """List what every run keeps on disk. What is taken away meanwhile, the whole folder included, is not listed."""
+    found: list[RunFolder] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(RunFolder(entry.name, _newest_change(entry.path), size_of(entry.path)))
     return found
+
+
+def _newest_change(folder: str) -> float:
+    """Raises FileNotFoundError where the folder itself is gone."""
+    newest = os.lstat(folder).st_mtime
+    for parent, _, _ in os.walk(folder):
+        with contextlib.suppress(FileNotFoundError):
+            newest = max(newest, os.lstat(parent).st_mtime)
+    return newest
 
 
 def remove_folder(folder: str) -> int:

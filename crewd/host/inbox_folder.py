@@ -28,9 +28,9 @@ def make(folder: str) -> None:
 def look(folder: str) -> list[Found]:
     """Name the plain files that look like run files, by name. Raises OSError."""
     found = []
-    for name in sorted(os.listdir(folder))[:NAMES_MAX]:
-        if name.startswith(".") or not name.endswith(SUFFIXES):
-            continue
+    # What is no run file must not stand in the way of those that are, however much of it there is.
+    names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES) and not name.startswith("."))
+    for name in names[:NAMES_MAX]:
         try:
             seen = os.lstat(f"{folder}/{name}")
         except OSError:

@@ -1,5 +1,6 @@
 """The log listener: what a person wants to read in the journal of what happened. Heartbeats never."""
 
+import logging
 from collections.abc import Sequence
 
 import structlog
@@ -42,11 +43,14 @@ class LogListener:
 
     def __init__(self) -> None:
         self._log = structlog.stdlib.get_logger("crewd.events")
+        self._standard = logging.getLogger("crewd.events")
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Tell what happened, each at its level."""
         for event in events:
-            self._log.log(NUMBER[level_of(event)], event.type, **_fields(event))
+            number = NUMBER[level_of(event)]
+            if number > logging.DEBUG or self._standard.isEnabledFor(number):  # most are for debugging, which is off
+                self._log.log(number, event.type, **_fields(event))
 
     def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
         """Rounds are told by metrics."""

@@ -46,6 +46,7 @@ class World:
     workers_count: int = 100
     per_run: int = 5
     runtime: str = "sim"
+    tells_itself: bool = False
     key: str = KEY
     folder: str = "/crew"
     awake: float = 0.0

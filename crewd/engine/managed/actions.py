@@ -252,7 +252,8 @@ class TaskActions:
         entry = self.scheduler.board.runs.get(run_id)
         if entry is None:
             return self._of_old(run_id)
-        held = self.scheduler.held | self.scheduler.conductor.stuck
+        conductor = self.scheduler.conductor
+        held = self.scheduler.held | conductor.short | conductor.stuck
         return details(entry.run, entry.tasks, held, self.scheduler.clock.read().wall)
 
     def _of_old(self, run_id: str) -> Mapping[str, Any] | None:

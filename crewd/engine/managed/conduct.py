@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from crewd.engine.managed.attempt import Attempt, Over
 from crewd.engine.managed.board import Board, Key, circuit_of
 from crewd.engine.managed.circuits import Circuits
 from crewd.engine.managed.dialogue import Dialogue
-from crewd.engine.managed.hands import Grip, Hands
+from crewd.engine.managed.hands import Grip, Hands, Held
 from crewd.engine.managed.options import TaskOptions
 from crewd.engine.managed.outcome import Facts
 from crewd.engine.managed.output import trim
@@ -39,6 +40,9 @@ from crewd.policy.invariants import DELAY_CEILING, DELAY_FLOOR
 from crewd.policy.retry import after_failure
 
 PARKED_SECONDS = 60.0
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+SHORTAGE_PAUSE = 1.0
+SHORTAGE_REMEDY = "raise crewd's limits of open files and processes, or lower tasks.max_parallel"
 CHECK_WORDS = 400  # characters of what a success command wrote to stderr
 log = structlog.get_logger("crewd.tasks")
 
@@ -62,6 +66,7 @@ class Conductor:
     attempts: dict[Key, Attempt] = field(default_factory=dict)
     dialogues: dict[Key, Dialogue] = field(default_factory=dict)
     stuck: dict[Key, str] = field(default_factory=dict)  # attempts that do not end: why
+    short: dict[Key, str] = field(default_factory=dict)  # attempts for whose start crewd lacks something: what
     messages: Counter[str] = field(default_factory=Counter)  # of protocol workers whose attempt is over, by type
     budgets: dict[str, tuple[float, ...]] = field(default_factory=dict)  # crew -> times of its retries
     one_start: asyncio.Lock = field(default_factory=asyncio.Lock)  # in one turn of the event loop
@@ -90,6 +95,7 @@ class Conductor:
             self.attempts.pop(attempt.key, None)
             dialogue = self.dialogues.pop(attempt.key, None)
             self.stuck.pop(attempt.key, None)
+            self.short.pop(attempt.key, None)
             if attempt.grip is not None and not is_defect:
                 self.hands.let_go(attempt.grip)
             if dialogue is not None:
@@ -112,16 +118,14 @@ class Conductor:
 
     async def _start(self, attempt: Attempt, state: Starting) -> None:
         """Make ready, hold at the gate, record who it is, and only then let the command begin."""
-        run, plan = attempt.run.plan, attempt.plan
+        plan = attempt.plan
         async with self.one_start:
             await asyncio.sleep(0)  # a start takes milliseconds: everybody else has a turn between two of them
-        try:
-            prepared = prepare(run, plan, state, self.environ, self.options)
-            for name in plan.secrets:
-                self.learn(prepared.spawn.env[name])
-            held = self.hands.spawn(prepared.spawn)
-        except OSError as error:
-            raise _cannot_spawn(error) from error
+        begun = await self._held(attempt, state)
+        if begun is None:
+            return
+        self.short.pop(attempt.key, None)
+        prepared, held = begun
         attempt.folder = prepared.spawn.folder
         try:
             attempt.grip = self.hands.grip(held, attempt.exited)
@@ -145,6 +149,29 @@ class Conductor:
         if dialogue is not None:
             dialogue.begin(attempt.started_mono)
 
+    async def _held(self, attempt: Attempt, state: Starting) -> tuple[Prepared, Held] | None:
+        """Make ready, and start the shim; None: somebody ended the attempt first.
+
+        Where crewd itself is short of something the task is not to blame. It keeps its slot, so that nothing else is
+        started instead, and waits until others have given theirs back.
+        """
+        while attempt.over is None:
+            try:
+                prepared = prepare(attempt.run.plan, attempt.plan, state, self.environ, self.options)
+                for name in attempt.plan.secrets:
+                    self.learn(prepared.spawn.env[name])
+                held = self.hands.spawn(prepared.spawn)
+            except OSError as error:
+                if error.errno not in SHORTAGES:
+                    raise _cannot_spawn(error) from error
+                self._note_short(attempt, error)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SHORTAGE_PAUSE):
+                        await attempt.changed.wait()
+                continue
+            return prepared, held
+        return None
+
     async def _watch(self, attempt: Attempt) -> None:
         """Wait for whatever ends it: its exit, its deadline, its own last word, or somebody's wish."""
         dialogue = self.dialogues.get(attempt.key)
@@ -163,6 +190,7 @@ class Conductor:
                 # The monotonic clock stands still while the machine sleeps, and so does the deadline.
                 left = attempt.started_mono + timeout - self.clock.read().mono
                 if left <= 0:
+                    await _hear_of_exits()
                     attempt.end(Over("its time was over", _timed_out(timeout)))
                     return
             try:
@@ -425,6 +453,11 @@ class Conductor:
         assert task is not None
         return task
 
+    def _note_short(self, attempt: Attempt, error: OSError) -> None:
+        if not self.short:  # told once, however many wait
+            log.warning("attempt.waits", attempt=attempt.name, error=str(error.strerror), remedy=SHORTAGE_REMEDY)
+        self.short[attempt.key] = f"crewd cannot start it now: {error.strerror}; {SHORTAGE_REMEDY}"
+
     def _note_stuck(self, attempt: Attempt, words: str) -> None:
         if words:
             self.stuck[attempt.key] = words
@@ -442,9 +475,17 @@ def _window(decision: RetryAt) -> dict[str, float]:
     }
 
 
-def _cannot_spawn(error: OSError) -> CannotStart:
-    import errno
+async def _hear_of_exits() -> None:
+    """Let the event loop ask the kernel once more who has ended, and tell.
 
+    A process that was stopped (SIGSTOP, a frozen machine) has its timers first when it goes on, and hears only then of
+    what became readable meanwhile: whoever ended by himself in that time has not run out of his.
+    """
+    await asyncio.sleep(0)  # the kernel is asked, and those who are to be told stand behind us
+    await asyncio.sleep(0)
+
+
+def _cannot_spawn(error: OSError) -> CannotStart:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return cannot(ErrorClass.DISK_FULL, f"no room for the attempt's files: {error.strerror}")
     return cannot(ErrorClass.SPAWN_FAILED, f"cannot be started: {error.strerror or error}")

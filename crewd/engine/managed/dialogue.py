@@ -113,8 +113,8 @@ class Dialogue:
 
     async def drain(self) -> None:
         """Hear everything that it wrote before it ended, and a last line without an end."""
-        while await self.listen():  # noqa: ASYNC110 -- others get a turn after each piece
-            await asyncio.sleep(0)
+        while not self._has_heard_too_much() and await self.listen():  # noqa: ASYNC110
+            await asyncio.sleep(0)  # others get a turn after each piece
         if rest := self._lines.rest():
             await self._hear([rest])
 
@@ -137,6 +137,8 @@ class Dialogue:
 
     def without_terminal(self, facts: Facts) -> Failure | None:
         """Class of an end without a last word; None: what it wrote to stderr says more."""
+        if self._has_heard_too_much():
+            return self._too_much()
         failure = outcome_without_terminal(facts.exit)
         if failure.error_class is ErrorClass.WORKER_CRASH or facts.spawn_error:
             return None
@@ -216,10 +218,10 @@ class Dialogue:
         startup = self._attempt.plan.startup_timeout
         if not self._conversation.is_ready and now - self._began > startup:
             self._fail(failure_of_startup(self._conversation, startup))
-        if self._follow is not None and self._follow.offset > self._attempt.plan.limits.output_bytes:
+        if self._follow is not None and self._follow.size() > self._attempt.plan.limits.output_bytes:
             # Its talk is read from the beginning after a restart, so no part of it can be given back to the disk.
-            words = f"it wrote more than {self._attempt.plan.limits.output_bytes} bytes to stdout"
-            self._fail(Failure(ErrorClass.PROTOCOL_ERROR, words, "output_limit"))
+            # What it wrote counts, not what was heard of it: whoever floods writes faster than anybody listens.
+            self._fail(self._too_much())
         if self._ended_at is not None and now - self._ended_at > EXIT_PATIENCE:
             self._attempt.end(Over("it told how its task ended, and did not leave"))
         return moved
@@ -233,6 +235,18 @@ class Dialogue:
                 told = self._conversation.hear(line, now)
             for heard in told:
                 self._heed(heard, now)
+
+    def _has_heard_too_much(self) -> bool:
+        return self._follow is not None and self._follow.offset > self._attempt.plan.limits.output_bytes
+
+    def _too_much(self) -> Failure:
+        words = f"it wrote more than {self._attempt.plan.limits.output_bytes} bytes to stdout"
+        return Failure(
+            ErrorClass.PROTOCOL_ERROR,
+            words,
+            "output_limit",
+            guidance=handling_of(ErrorClass.PROTOCOL_ERROR).guidance,
+        )
 
     def _heed(self, heard: Heard, now: float) -> None:
         match heard:

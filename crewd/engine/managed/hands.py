@@ -171,7 +171,10 @@ class SystemHands:
             return shim.how_it_ended(folder, grip.reaped if grip is not None else None)
         except OSError as error:
             log.warning("attempt.exit_unreadable", folder=folder, error=str(error))
-            return None
+            reaped = grip.reaped if grip is not None else None
+            if reaped is None or reaped.code is None:
+                return None if reaped is None else ExitRecord(reaped)
+            return ExitRecord(shim.told_by_shell(reaped.code))
 
     async def left(self, mark: str, grip: Grip | None) -> Sequence[Left]:
         """Whatever a shim of our own leaves behind hangs below it, or below us: no orphan, nothing left."""
@@ -196,7 +199,8 @@ class SystemHands:
             except OSError as error:
                 log.warning("cgroup.kill_failed", folder=mark, error=str(error))
         session, since = _known(grip)
-        known = frozenset(self._mine) if grip is not None and grip.mine else None
+        # The set itself: whoever is started meanwhile is no orphan, and its exit is not for a thread to take.
+        known = self._mine if grip is not None and grip.mine else None
         left = await asyncio.to_thread(remains.kill_all, mark, session, (), since, known, KILL_PATIENCE)
         subreaper.reap_orphans(self._mine)
         return left

@@ -32,11 +32,15 @@ class Inbox:
 
     async def run(self) -> None:
         """Look for files until cancelled."""
+        complaint = ""
         while True:
             try:
                 await self.look()
+                complaint = ""
             except OSError as error:
-                log.warning("inbox.unreadable", folder=self.folder, error=str(error))
+                if complaint != str(error):  # told once, not with every look
+                    complaint = str(error)
+                    log.warning("inbox.unreadable", folder=self.folder, error=complaint)
             await asyncio.sleep(self.every)
 
     async def look(self) -> None:

@@ -1,5 +1,6 @@
 """Places: the folder of one attempt, what lies in it, and the environment in which its command runs."""
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -99,6 +100,8 @@ def _secret(plan: TaskPlan, name: str, file: str, folder: str) -> str:
     try:
         return attempt_folder.read_secret(folder, file, SECRET_MAX)
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise  # crewd is short of something, and the credential may be in order
         why = getattr(error, "strerror", None) or str(error)
         raise cannot(
             ErrorClass.CONFIG_INVALID,

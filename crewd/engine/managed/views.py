@@ -143,7 +143,7 @@ def why(
                 return f"waits for {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}"
             return held.get((task.run_id, task.task_id)) or state.reason or "waits for its turn"
         case Starting():
-            return "is being started"
+            return held.get((task.run_id, task.task_id)) or "is being started"
         case Running(process=process):
             return f"runs as process {process.pid}"
         case Ending() as state:

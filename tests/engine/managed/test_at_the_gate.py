@@ -1,4 +1,4 @@
-"""Cancels in every phase, and what may happen between a start and its first command: nothing runs, nothing is left."""
+"""Cancels in every phase, and what may happen between a start and its first command: nothing runs or is left."""
 
 import asyncio
 import contextlib
@@ -62,8 +62,8 @@ def nothing_is_left() -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def meddled(folder: Path, plan: TaskPlan, **options: Any) -> AsyncIterator[tuple[Workshop, Meddling]]:
-    """A workshop in which somebody meddles with the one task that is about to be submitted."""
+async def meddled(folder: Path, **options: Any) -> AsyncIterator[tuple[Workshop, Meddling]]:
+    """A workshop in which somebody meddles with every start."""
     async with opened(folder / "s", **options) as workshop:
         hands = Meddling()
         workshop.conductor.hands = hands
@@ -153,7 +153,7 @@ def test_when_a_cancel_returns_nothing_is_left(plan: TaskPlan, bound: float, tmp
 def test_a_cancel_before_the_gate_is_opened_lets_nothing_run(when: str, mode: Mode, tmp_path: Path) -> None:
     async def scene() -> None:
         plan = leaves_a_trace(tmp_path, mode=mode)
-        async with meddled(tmp_path, plan) as (workshop, hands):
+        async with meddled(tmp_path) as (workshop, hands):
 
             def cancel(shim: Identity) -> None:
                 attempt = workshop.conductor.attempts["run", TASK]
@@ -174,7 +174,7 @@ def test_a_cancel_before_the_gate_is_opened_lets_nothing_run(when: str, mode: Mo
 def test_a_shim_that_is_killed_at_its_gate_is_a_killed_worker(when: str, mode: Mode, tmp_path: Path) -> None:
     async def scene() -> None:
         plan = leaves_a_trace(tmp_path, mode=mode)
-        async with meddled(tmp_path, plan) as (workshop, hands):
+        async with meddled(tmp_path) as (workshop, hands):
             struck: list[int] = []
 
             def strike(shim: Identity) -> None:
@@ -196,10 +196,31 @@ def test_a_shim_that_is_killed_at_its_gate_is_a_killed_worker(when: str, mode: M
     play(scene)
 
 
+def test_everybody_else_has_a_turn_between_two_starts(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with meddled(tmp_path, max_parallel=16) as (workshop, hands):
+            turns, started = 0, []
+
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            hands.on_grip = lambda shim: started.append(turns)
+            counting = asyncio.create_task(count())
+            await workshop.submit("run", *(shell(f"t{n}", "exit 0") for n in range(16)))
+            await workshop.ended("run")
+            counting.cancel()
+            assert len(set(started)) == 16
+
+    play(scene)
+
+
 def test_a_defect_of_crewd_costs_one_attempt_and_leaves_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
         plan = sh("sleep 60; :", timeout=0.3, retry=ONE)
-        async with meddled(tmp_path, plan) as (workshop, hands):
+        async with meddled(tmp_path) as (workshop, hands):
             failed: list[int] = []
 
             def fail() -> None:
