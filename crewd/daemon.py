@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ from crewd.telemetry.sinks.service import Sinks
 PRUNE_EVERY = 3600.0
 HINT_PAUSE = 1.0  # file events wake at most one round in so many seconds
 DAEMON_FILE = "daemon.json"  # where commands find the running daemon
+THREADS = 16
 SOCKET_FILE = "crewd.sock"
 WAKE_PAUSE = 1.0  # what happens to managed runs wakes at most one round in so many seconds
 
@@ -170,6 +172,8 @@ async def serve(
 
     Raises CrewdError where it cannot start; then nothing of anybody else's was touched.
     """
+    # Several attempts may be ended at one time, each by a thread that waits for the kernel.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="crewd"))
     async with contextlib.AsyncExitStack() as stack:
         daemon = await _wire(loaded, environ, clock or SystemClock(), listeners, stack)
         daemon.reread = reload

@@ -243,11 +243,14 @@ class Conductor:
             await self.stopping.stop(attempt, ask)
         if dialogue is not None:
             await dialogue.drain()
-        self.hands.clear(attempt.mark)
 
     async def _settle(self, attempt: Attempt, over: Over, facts: Facts, dialogue: Dialogue | None) -> None:
         """What became of it, and what follows: one transaction."""
+        self.hands.clear(attempt.mark)
         terminal, succeeded = dialogue.terminal() if dialogue is not None else (None, False)
+        if terminal is not None and terminal.error_class is ErrorClass.CANCELLED:
+            # Nobody asked: whoever gives up by himself has not been cancelled.
+            terminal = msgspec.structs.replace(terminal, error_class=ErrorClass.UNKNOWN, code="cancelled_unasked")
         failure: Failure | None
         if over.cancelled and not succeeded:
             failure = Failure(ErrorClass.CANCELLED, over.why)
@@ -424,6 +427,7 @@ class Conductor:
             ),
             attempt.mark,
             success.command_timeout,
+            attempt.plan.limits,
         )
         # Redacted as a whole: what is cut first may be left with half of a secret.
         return exit, self.redact(words)[-CHECK_WORDS:]
@@ -478,8 +482,8 @@ def _window(decision: RetryAt) -> dict[str, float]:
 async def _hear_of_exits() -> None:
     """Let the event loop ask the kernel once more who has ended, and tell.
 
-    A process that was stopped (SIGSTOP, a frozen machine) has its timers first when it goes on, and hears only then of
-    what became readable meanwhile: whoever ended by himself in that time has not run out of his.
+    A crewd that was stopped (SIGSTOP, a frozen machine) has its timers first when it goes on, and hears only then of
+    what became readable meanwhile: whoever ended by himself in that time has not run out of his own.
     """
     await asyncio.sleep(0)  # the kernel is asked, and those who are to be told stand behind us
     await asyncio.sleep(0)

@@ -101,7 +101,7 @@ class Hands(Protocol):
         """Take away what held an attempt together, once it is gone."""
         ...
 
-    async def run_check(self, spawn: Spawn, mark: str, seconds: float) -> tuple[Exit, str]:
+    async def run_check(self, spawn: Spawn, mark: str, seconds: float, limits: Limits) -> tuple[Exit, str]:
         """Run a command to its end, within so many seconds, and leave nothing of it."""
         ...
 
@@ -226,10 +226,11 @@ class SystemHands:
             return
         self._stale += [group for group in left if group is not None and group.folder not in kept]
 
-    async def run_check(self, spawn: Spawn, mark: str, seconds: float) -> tuple[Exit, str]:
+    async def run_check(self, spawn: Spawn, mark: str, seconds: float, limits: Limits) -> tuple[Exit, str]:
         try:
             make_folder(spawn.folder)
             held = self.spawn(spawn)
+            apply(held.identity.pid, limits)
         except OSError as error:
             return Exit(), f"cannot be started: {error.filename or spawn.argv[0]}: {error.strerror}"
         ended = asyncio.Event()

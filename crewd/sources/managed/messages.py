@@ -17,7 +17,7 @@ PROTOCOL = "crewd-worker/1"
 VERSION = 1  # of `task`
 DEPTH_MAX = 64
 # Of a line, those within texts included. Building a million tiny objects holds everyone else up.
-BRACKETS_MAX = 1 << 17
+BRACKETS_MAX = 1 << 16
 HEARTBEAT_INTERVAL_MAX = 3600.0
 PATH_MAX = 4096  # PATH_MAX of limits.h
 DETAILS_BYTES_MAX = 16 * 1024
