@@ -248,9 +248,6 @@ class Conductor:
         """What became of it, and what follows: one transaction."""
         self.hands.clear(attempt.mark)
         terminal, succeeded = dialogue.terminal() if dialogue is not None else (None, False)
-        if terminal is not None and terminal.error_class is ErrorClass.CANCELLED:
-            # Nobody asked: whoever gives up by himself has not been cancelled.
-            terminal = msgspec.structs.replace(terminal, error_class=ErrorClass.UNKNOWN, code="cancelled_unasked")
         failure: Failure | None
         if over.cancelled and not succeeded:
             failure = Failure(ErrorClass.CANCELLED, over.why)

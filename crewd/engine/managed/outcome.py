@@ -72,6 +72,9 @@ def first_word(
     # Whoever was told to stop, and says that it was cancelled, tells nothing new: why it was stopped is known.
     confirms = over.failure is not None and terminal is not None and terminal.error_class is ErrorClass.CANCELLED
     if terminal is not None and not confirms:
+        if terminal.error_class is ErrorClass.CANCELLED:
+            # Nobody asked: whoever gives up by himself has not been cancelled.
+            terminal = msgspec.structs.replace(terminal, error_class=ErrorClass.UNKNOWN, code="cancelled_unasked")
         return classify(ended, attempt.plan.success, terminal)
     if over.failure is not None:
         return over.failure

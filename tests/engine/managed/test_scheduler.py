@@ -12,7 +12,7 @@ from crewd.model.plan import Jitter, RetryPolicy, RetryRule, Success
 from crewd.model.run import RunStatus
 from crewd.policy.circuit import CircuitOptions
 from crewd.policy.fold import differences, fold
-from tests.engine.managed.workshop import opened, shell, types_of
+from tests.engine.managed.workshop import opened, protocol, shell, types_of
 
 pytestmark = pytest.mark.real_time
 ALWAYS = RetryPolicy(
@@ -216,5 +216,19 @@ def test_a_fence_that_was_overtaken_changes_nothing(tmp_path: Path) -> None:
             (tmp_path / "go").touch()
             await w.until(lambda: w.told("attempt.fenced"))
             assert w.state_of("run-1", "a") == "running", "a result behind its fence was merged"
+
+    run(story())
+
+
+def test_a_worker_that_cancels_itself_has_not_been_cancelled(tmp_path: Path) -> None:
+    async def story() -> None:
+        words = 'print(json.dumps({"type": "error", "id": os.environ["CREWD_ATTEMPT"], "class": "cancelled"}))'
+        ready = 'print(json.dumps({"type": "ready", "protocol": "crewd-worker/1"}))'
+        async with opened(tmp_path / "s") as w:
+            once = RetryPolicy(max_attempts=1)
+            await w.submit("run-1", protocol("a", f"import json, os\n{ready}\n{words}", retry=once))
+            await w.ended("run-1")
+            assert w.state_of("run-1", "a") == "dead_lettered"
+            assert w.classes("run-1", "a") == ["unknown"]
 
     run(story())
