@@ -336,7 +336,7 @@ class TaskFields(Group):
     )
     payload: Any = Field(
         default=None,
-        description="Any value: in the `task` message in protocol mode, in $CREWD_PAYLOAD_FILE in command mode.",
+        description="Any value: in the `task` message in protocol mode, in the file $CREWD_PAYLOAD_FILE in command mode.",
     )
     env: Environment | None = Field(default=None, description="Variables of the command.")
     secrets: Secrets | None = Field(

@@ -58,8 +58,8 @@ def prepare(
             guidance=f"install {plan.command[0]}, name it by its whole path, or set PATH in the task's env",
         )
     attempt_folder.make_folder(folder)
-    payload = msgspec.json.encode(plan.payload)
-    attempt_folder.write_new(f"{folder}/{attempt_folder.PAYLOAD}", payload)
+    if plan.payload is not None:  # every file that is made costs as much as the rest of a start
+        attempt_folder.write_new(f"{folder}/{attempt_folder.PAYLOAD}", msgspec.json.encode(plan.payload))
     stdin: Literal["none", "file", "fifo"] = "none"
     if plan.mode is Mode.PROTOCOL:
         stdin = "fifo"
@@ -77,6 +77,8 @@ def environment(
     env = {name: environ[name] for name in (*options.env_pass, *plan.env_pass) if name in environ}
     env |= plan.env
     env |= {name: _secret(plan, name, file, options.secrets_folder) for name, file in plan.secrets.items()}
+    if plan.payload is not None:
+        env["CREWD_PAYLOAD_FILE"] = f"{folder}/{attempt_folder.PAYLOAD}"
     return env | {
         "CREWD_ATTEMPT": name_of(run.run_id, plan.task_id, state.attempt),
         "CREWD_RUN_ID": run.run_id,
@@ -85,7 +87,6 @@ def environment(
         "CREWD_FENCE": str(state.fence),
         "CREWD_ATTEMPT_DIR": folder,
         "CREWD_BEAT": f"{folder}/{attempt_folder.BEAT}",
-        "CREWD_PAYLOAD_FILE": f"{folder}/{attempt_folder.PAYLOAD}",
         "TRACEPARENT": f"00-{trace_id(run.run_id)}-{span_id(run.run_id, plan.task_id, state.attempt)}-01",
     }
 

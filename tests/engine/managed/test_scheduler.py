@@ -1,6 +1,7 @@
 """What the scheduler starts, holds and closes: real tasks, small enough to be over in milliseconds."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -230,5 +231,21 @@ def test_a_worker_that_cancels_itself_has_not_been_cancelled(tmp_path: Path) -> 
             await w.ended("run-1")
             assert w.state_of("run-1", "a") == "dead_lettered"
             assert w.classes("run-1", "a") == ["unknown"]
+
+    run(story())
+
+
+def test_a_command_finds_its_payload_in_a_file_and_only_if_it_has_one(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path / "s") as w:
+            out = tmp_path / "out"
+            await w.submit(
+                "run-1",
+                shell("with", f"cp $CREWD_PAYLOAD_FILE {out}", payload={"n": [1, "ü"]}),
+                shell("without", 'test -z "${CREWD_PAYLOAD_FILE+x}"'),
+            )
+            await w.ended("run-1")
+            assert set(w.states("run-1").values()) == {"completed"}
+            assert json.loads(out.read_text()) == {"n": [1, "ü"]}
 
     run(story())
