@@ -1,7 +1,7 @@
 """The second ring, wired: managed runs, from the ledger's rows to the people who ask. One straight function."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,11 +40,13 @@ from crewd.model.event import Event
 from crewd.model.look import DeadLetter
 from crewd.model.managed import ManagedTask
 from crewd.model.report import RoundReport
+from crewd.model.run import RUN_ENDED
 from crewd.model.snapshot import ManagedFigures, Snapshot
 from crewd.sources.managed.source import ManagedSource, View
 from crewd.telemetry.redact import Redactor
 
 TRIM_EVERY = 2.0  # seconds between two looks at how much workers have written
+ENDED_RECALLED = 50  # runs
 RETENTION_EVERY = 3600.0
 log = structlog.get_logger("crewd.tasks")
 
@@ -66,6 +68,7 @@ class Tasks:
     async def open(self) -> None:
         """Account for every attempt of a predecessor; only then is anything started."""
         await recovery.account(self.scheduler)
+        await self._recall_ended()
         self.hands.inherit()
 
     def reload(self, settings: Settings, environ: Mapping[str, str], state: Path) -> None:
@@ -95,22 +98,40 @@ class Tasks:
         """How managed runs stand, for the snapshot of this moment."""
         return figures(self.scheduler)
 
+    async def _recall_ended(self) -> None:
+        """Keep the newest ended runs in view, as before the restart."""
+        runs = await asyncio.to_thread(self.history.managed_runs, ENDED_RECALLED, True)
+        for run in reversed(runs):
+            if run.plan.run_id not in self.scheduler.board.runs:
+                tasks = await asyncio.to_thread(self.history.managed_tasks, run.plan.run_id)
+                self.scheduler.board.add(run, {task.task_id: task for task in tasks})
+
     async def trim(self) -> None:
         """Give the older output of those back who write without end."""
         while True:
-            await asyncio.to_thread(trim, list(self.scheduler.conductor.attempts.values()))
-            self.hands.tidy()
+            try:
+                await asyncio.to_thread(trim, list(self.scheduler.conductor.attempts.values()))
+                self.hands.tidy()
+            except Exception:
+                log.exception("trim.defect")  # whoever keeps house ends nobody's work
             await asyncio.sleep(TRIM_EVERY)
 
     async def retain(self, days: int, bytes_max: int) -> None:
         """Take the folders of runs away that ended long ago, or that are too many."""
         while True:
-            kept = {entry.plan.run_id for entry in self.scheduler.board.active()}
             now = self.scheduler.clock.read().wall
             try:
-                await asyncio.to_thread(retention.clean, self.options.folder, kept, now - days * 86_400, bytes_max)
+                await asyncio.to_thread(
+                    retention.clean,
+                    self.options.folder,
+                    _Active(self.scheduler.board),
+                    now - days * 86_400,
+                    bytes_max,
+                )
             except OSError as error:
                 log.warning("retention.failed", folder=self.options.folder, error=str(error))
+            except Exception:
+                log.exception("retention.defect", folder=self.options.folder)
             await asyncio.sleep(RETENTION_EVERY)
 
     def output(
@@ -134,6 +155,17 @@ class Tasks:
         if entry is not None:
             return entry.tasks.get(task_id)
         return next((task for task in self.history.managed_tasks(run_id) if task.task_id == task_id), None)
+
+
+class _Active(Container[str]):
+    """Runs that have not ended at the moment of the question: one may be brought back while others are looked at."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def __contains__(self, run_id: object) -> bool:
+        entry = self._board.runs.get(str(run_id))
+        return entry is not None and entry.run.status not in RUN_ENDED
 
 
 def wire(

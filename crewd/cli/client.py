@@ -264,4 +264,10 @@ def _url(settings: "Settings") -> str:
 
 
 def _secrets(settings: "Settings | None") -> tuple[str, ...]:
-    return tuple(secret.get_secret_value() for secret in settings.redact.secrets) if settings is not None else ()
+    if settings is None:
+        return ()
+    from crewd.host.attempt_folder import SECRET_MAX, read_secrets
+
+    folder = settings.secrets.folder or environment().get("CREDENTIALS_DIRECTORY", "")
+    given = read_secrets(folder, SECRET_MAX) if folder else []
+    return (*(secret.get_secret_value() for secret in settings.redact.secrets), *given)

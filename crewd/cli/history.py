@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from crewd.cli.past_managed import managed_as_run
 from crewd.errors import NothingMatched
 from crewd.ledger.batch import Memory, StandingRow
 from crewd.ledger.reader import Reader
@@ -20,6 +21,9 @@ def past_snapshot(memory: Memory) -> Snapshot:
     for row in memory.standings.values():
         rows.setdefault(row.run_id, []).append(row)
     runs = {run_id: _view(run, rows.get(run_id, ())) for run_id, run in memory.runs.items()}
+    for run_id, managed in memory.managed.items():
+        tasks = [task for (owner, _), task in memory.tasks.items() if owner == run_id]
+        runs[run_id] = _view(managed_as_run(managed, tasks), rows.get(run_id, ()))
     return Snapshot(taken_at=0.0, health=Health(), runs=runs, dead_letters=dict(memory.letters_open))
 
 

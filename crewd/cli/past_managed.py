@@ -4,7 +4,7 @@ The daemon's own laying out lives beside its scheduler, which costs a command mo
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from crewd.model.managed import (
     Completed,
     DeadLettered,
     Ending,
+    ManagedRun,
     ManagedTask,
     RetryWait,
     Running,
@@ -27,6 +28,7 @@ from crewd.model.managed import (
 )
 from crewd.model.moment import rfc3339
 from crewd.model.plan import TaskPlan
+from crewd.model.run import Run, Task, TaskStatus
 from crewd.telemetry.redact import Redactor
 
 
@@ -52,6 +54,36 @@ def past_managed(reader: Reader, run_id: str, redactor: Redactor) -> dict[str, A
     told = [_task(tasks[plan.task_id], plan, tasks) for plan in run.plan.tasks if plan.task_id in tasks]
     # A task at a time: what is too large to be walked is a task, never the run.
     return {**redactor.value(whole), "tasks": [redactor.value(task) for task in told]}
+
+
+STATUS = {
+    "starting": TaskStatus.RUNNING,
+    "running": TaskStatus.RUNNING,
+    "ending": TaskStatus.RUNNING,
+    "completed": TaskStatus.COMPLETED,
+    "dead_lettered": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+    "skipped": TaskStatus.SKIPPED,
+}
+
+
+def managed_as_run(run: ManagedRun, tasks: Iterable[ManagedTask]) -> Run:
+    """Tell a managed run in the words of every other one, as it was last written."""
+    return Run(
+        run_id=run.plan.run_id,
+        runtime="managed",
+        crew=run.plan.crew,
+        status=run.status,
+        status_text=run.status.value,
+        folder=run.plan.source,
+        goal=run.plan.name,
+        created_at=run.submitted_at,
+        updated_at=run.ended_at or run.submitted_at,
+        tasks=tuple(
+            Task(task.task_id, STATUS.get(name_of(task.state), TaskStatus.QUEUED), name_of(task.state))
+            for task in tasks
+        ),
+    )
 
 
 def past_letter(letter: DeadLetter, redactor: Redactor) -> dict[str, Any]:

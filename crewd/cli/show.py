@@ -19,6 +19,8 @@ from crewd.errors import NothingMatched
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
 
+AT_WORK = ("starting", "running", "ending")
+
 
 @click.command()
 @click.argument("run")
@@ -59,7 +61,8 @@ def _answer(place: Place, run: str) -> Answer:
             whole = past_run(reader, run, place.redactor)
         except NothingMatched:
             whole = as_whole(found)
-        return whole | {"managed": found}
+        # The head of a run is of the last round, its tasks are of this moment: one of the two must give way.
+        return whole | {"managed": found, "status": found["status"], "status_text": found["status"]}
 
     try:
         return ask(place, online, offline)
@@ -110,7 +113,12 @@ def _managed_lines(run: dict[str, Any], now: float) -> Iterator[Line]:
     """The tasks as crewd runs them, with the level of whoever is at work."""
     from crewd.cli.attempt_lines import task_rows
 
-    levels = {task["task_id"]: task["worker"]["level"] for task in run["tasks"] if task["worker"]}
+    at_work = {task["task_id"] for task in run["managed"]["tasks"] if task["state"] in AT_WORK}
+    levels = {
+        task["task_id"]: task["worker"]["level"]
+        for task in run["tasks"]
+        if task["worker"] and task["task_id"] in at_work
+    }
     yield from task_rows(run["managed"], now, levels)
 
 

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from crewd.host.writing import write_all
 STDIN, STDOUT, STDERR, EXIT = "stdin", "stdout", "stderr", "exit"
 PAYLOAD, RESULT, BEAT, TASK_SENT = "payload.json", "result.json", "beat.json", "task-sent"
 MODE = 0o700
+SECRET_MAX = 64 * 1024  # bytes of one credential
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -35,7 +38,7 @@ def make_folder(folder: str) -> None:
         path.mkdir(MODE)
     except FileExistsError:
         # An attempt that was never recorded began here: nothing of it ran.
-        shutil.rmtree(folder)
+        _remove(folder)
         path.mkdir(MODE)
 
 
@@ -75,29 +78,78 @@ def run_folders(root: str) -> list[RunFolder]:
 def _newest_change(folder: str) -> float:
     """Raises FileNotFoundError where the folder itself is gone."""
     newest = os.lstat(folder).st_mtime
-    for parent, _, _ in os.walk(folder):
-        with contextlib.suppress(FileNotFoundError):
-            newest = max(newest, os.lstat(parent).st_mtime)
+    for entry in _everything(folder):
+        with contextlib.suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                newest = max(newest, entry.stat(follow_symlinks=False).st_mtime)
     return newest
 
 
 def remove_folder(folder: str) -> int:
     """Take a folder away with all that lies in it, following no link; returns the bytes that it held."""
     size = size_of(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _remove(folder)
     return size
 
 
 def size_of(folder: str) -> int:
     """Bytes on disk of everything beneath a folder."""
     total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(f"{parent}/{name}").st_blocks * 512
-            except OSError:
-                continue
+    for entry in _everything(folder):
+        with contextlib.suppress(OSError):
+            if not entry.is_dir(follow_symlinks=False):
+                total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
+
+
+def _everything(folder: str) -> Iterator[os.DirEntry[str]]:
+    """All that lies beneath a folder, as far as it can be named, following no link.
+
+    Without recursion: a worker may nest folders deeper than the interpreter's stack.
+    """
+    waiting = [folder]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+
+
+def _remove(folder: str) -> None:
+    """Take a folder away, however deep it is. Raises OSError where something of it stays."""
+    try:
+        shutil.rmtree(folder)
+    except RecursionError:
+        _remove_deep(folder)
+
+
+def _remove_deep(folder: str) -> None:
+    """Draw every folder up to the top before its content is taken away: no path, and no stack, grows with depth."""
+    top = os.open(folder, FOLDER)
+    try:
+        waiting, drawn_up = [""], 0
+        while waiting:
+            name = waiting.pop()
+            inner = os.open(name, FOLDER, dir_fd=top) if name else os.dup(top)
+            try:
+                with os.scandir(inner) as entries:
+                    found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+                for each, is_folder in found:
+                    if not is_folder:
+                        os.unlink(each, dir_fd=inner)
+                        continue
+                    drawn_up += 1
+                    os.rename(each, f".removed.{drawn_up}", src_dir_fd=inner, dst_dir_fd=top)
+                    waiting.append(f".removed.{drawn_up}")
+            finally:
+                os.close(inner)
+            if name:
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    Path(folder).rmdir()
 
 
 def read_secret(folder: str, name: str, limit: int) -> str:

@@ -10,6 +10,7 @@ from crewd.host.reading import Signature
 SUFFIXES = (".toml", ".json", ".yaml", ".yml")
 FOLDERS = ("accepted", "refused")
 NAMES_MAX = 1000  # in one look
+NAME_BYTES_MAX = 200  # of a file moved aside: 255 is the most (NAME_MAX), and more is added to it
 
 
 class Found(NamedTuple):
@@ -42,10 +43,19 @@ def look(folder: str) -> list[Found]:
 
 def move(folder: str, name: str, where: str, prefix: str) -> str:
     """Move a file aside, replacing nothing; returns its new path. Raises OSError."""
-    base = f"{folder}/{where}/{prefix + '.' if prefix else ''}{name}"
+    base = f"{folder}/{where}/{_fitting(f'{prefix}.{name}' if prefix else name)}"
     path, number = base, 1
     while os.path.lexists(path):
         number += 1
         path = f"{base}.{number}"
     Path(f"{folder}/{name}").rename(path)
     return path
+
+
+def _fitting(name: str) -> str:
+    """Cut a long name before its suffix, so that there is room for what is added to it."""
+    whole = os.fsencode(name)
+    if len(whole) <= NAME_BYTES_MAX:
+        return name
+    stem, dot, suffix = whole.rpartition(b".")
+    return os.fsdecode(stem[: NAME_BYTES_MAX - len(dot + suffix)] + dot + suffix)

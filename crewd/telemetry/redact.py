@@ -6,6 +6,7 @@ from typing import Any
 
 MASK = "***"
 LITERAL_MIN = 4  # a shorter configured secret would mask ordinary words
+LINE_MIN = 16  # of a secret of several lines
 TEXT_MAX = 256 * 1024
 DEPTH_MAX = 32
 NODES_MAX = 20_000
@@ -99,7 +100,10 @@ class Redactor:
 
     def learn(self, *literals: str) -> None:
         """Take in further texts that must never be shown, such as a credential that a worker was given."""
-        fresh = {text for text in literals if len(text) >= LITERAL_MIN} - self._known
+        # Output is looked at line by line: a key of several lines is known by each that is long enough to be one.
+        lines = {line.strip() for text in literals for line in text.splitlines() if len(line.strip()) >= LINE_MIN}
+        fresh = {text for text in literals if len(text) >= LITERAL_MIN} | lines
+        fresh -= self._known
         if fresh:
             self._known |= fresh
             known = sorted(self._known, key=len, reverse=True)

@@ -332,11 +332,11 @@ class TaskFields(Group):
     model: Line | None = Field(default=None, description="The model that does it; unless said: the executor's.")
     executor: Name | None = Field(default=None, description="The template of crewd.toml that the task builds on.")
     provider: Line | None = Field(
-        default=None, description="Names the circuit; unless said: the executor's, else its name."
+        default=None, description="Names the circuit; unless said: the executor's, else its name (default has none)."
     )
     payload: Any = Field(
         default=None,
-        description="Any value: in the `task` message in protocol mode, in the file $CREWD_PAYLOAD_FILE in command mode.",
+        description="Any value: in the `task` message in protocol mode, else in the file $CREWD_PAYLOAD_FILE.",
     )
     env: Environment | None = Field(default=None, description="Variables of the command.")
     secrets: Secrets | None = Field(

@@ -108,13 +108,7 @@ class TaskActions:
             if task_id and task_id not in entry.tasks:
                 raise NothingMatched(f"run {run_id} has no task {task_id}")
             wanted = [task_id] if task_id else list(entry.tasks)
-            quiet = [entry.tasks[each] for each in wanted if isinstance(entry.tasks[each].state, NOT_AT_WORK)]
-            busy = [
-                attempt
-                for each in wanted
-                if isinstance(entry.tasks[each].state, AT_WORK)
-                and (attempt := self.scheduler.conductor.attempts.get((run_id, each))) is not None
-            ]
+            quiet, busy = self._to_cancel(entry, wanted)
             if not quiet and not busy:
                 raise Refused(
                     f"{run_id}{'/' + task_id if task_id else ''} has ended already; nothing is left to cancel"
@@ -122,15 +116,14 @@ class TaskActions:
             if not task_id:
                 run = msgspec.structs.replace(entry.run, cancelled=True)
                 await self.scheduler.register.commit(Batch(managed=(run,)))
-            for attempt in busy:
-                attempt.end(Over(reason, cancelled=True, actor=actor))
-            await self._cancel_quiet(entry, quiet, reason, actor)
-        for attempt in busy:
-            await attempt.settled.wait()
-        ended = await self._ended(busy)
+            await self._cancel(entry, quiet, busy, reason, actor)
+        names = [*(each.task_id for each in quiet), *(each.key[1] for each in busy)]
+        words = (
+            f"{len(names)} {'task' if len(names) == 1 else 'tasks'} of {run_id} cancelled; nothing of them is left"
+        )
+        words += await self._until_cancelled(run_id, busy, reason, actor)
         self.scheduler.register.wake.set()
-        words = f"{len(quiet) + len(busy)} tasks of {run_id} cancelled; nothing of them is left"
-        return Done(words + ended, tuple(each.task_id for each in quiet) + tuple(each.key[1] for each in busy))
+        return Done(words, tuple(names))
 
     async def retry(self, run_id: str, task_id: str, *, actor: str) -> Done:
         """Start a waiting retry now; give a dead letter a new budget."""
@@ -240,10 +233,14 @@ class TaskActions:
     async def handover(self, *, actor: str) -> Done:
         """End crewd, and leave its workers to the next one."""
         at = self.scheduler.clock.read().wall
-        await self.scheduler.hand_over()
-        workers = len(self.scheduler.conductor.attempts)
-        told = Event("daemon.handed_over", at, {"workers": workers}, actor=actor)
-        await self.scheduler.register.commit(Batch(events=(told,)))
+        try:
+            await self.scheduler.hand_over()
+            workers = len(self.scheduler.conductor.attempts)
+            told = Event("daemon.handed_over", at, {"workers": workers}, actor=actor)
+            await self.scheduler.register.commit(Batch(events=(told,)))
+        except BaseException:
+            self.scheduler.closing = ""  # nobody takes over: whoever refuses all work must at least end
+            raise
         self.on_handover()
         return Done(f"crewd ends; {workers} workers go on, and the next crewd takes them over")
 
@@ -301,6 +298,37 @@ class TaskActions:
             raise NothingMatched(f"run {entry.plan.run_id} has no task {task_id}")
         return entry.tasks[task_id]
 
+    def _to_cancel(self, entry: RunEntry, wanted: Sequence[str]) -> tuple[list[ManagedTask], list[Attempt]]:
+        """Name those of a run's tasks that have not ended: who waits, and who is at work."""
+        quiet = [entry.tasks[each] for each in wanted if isinstance(entry.tasks[each].state, NOT_AT_WORK)]
+        attempts = self.scheduler.conductor.attempts
+        keys = [(entry.plan.run_id, each) for each in wanted if isinstance(entry.tasks[each].state, AT_WORK)]
+        return quiet, [attempts[key] for key in keys if key in attempts]
+
+    async def _cancel(
+        self, entry: RunEntry, quiet: Sequence[ManagedTask], busy: Sequence[Attempt], reason: str, actor: str
+    ) -> None:
+        for attempt in busy:
+            attempt.end(Over(reason, cancelled=True, actor=actor))
+        await self._cancel_quiet(entry, quiet, reason, actor)
+
+    async def _until_cancelled(self, run_id: str, busy: Sequence[Attempt], reason: str, actor: str) -> str:
+        """Wait for the end of those at work; returns who does not end, for a person.
+
+        An attempt that had ended by itself a moment before is settled by how it ended: its task may wait for a retry
+        now, or be at work again. Whoever asked for a cancel is answered when it is not.
+        """
+        told = ""
+        while busy:
+            for attempt in busy:
+                await attempt.settled.wait()
+            told += await self._ended(busy)
+            async with self.scheduler.turns:
+                entry = await self._entry(run_id)
+                quiet, busy = self._to_cancel(entry, [attempt.key[1] for attempt in busy])
+                await self._cancel(entry, quiet, busy, reason, actor)
+        return told
+
     async def _cancel_quiet(self, entry: RunEntry, tasks: Sequence[ManagedTask], reason: str, actor: str) -> None:
         at = self.scheduler.clock.read().wall
         changed: list[ManagedTask] = []
@@ -346,9 +374,10 @@ class TaskActions:
         """Bring the item of a task back, with what tells it, in one transaction."""
         plan = entry.plans[task.task_id]
         item = Item(f"{task.run_id}/{task.task_id}", plan.executor, plan.priority)
-        await self._withdraw((task.run_id, task.task_id))
-        events = await self.scheduler.register.work.revive(item, batch)
-        self.scheduler.register.take(batch, events)
+        try:
+            await self.scheduler.register.offer_again(item, batch)
+        except Conflict as error:
+            raise Refused(f"{item.key} cannot be offered again: {error}") from error
 
     async def _withdraw(self, key: Key) -> None:
         with contextlib.suppress(Conflict):  # it was never offered, or is buried already

@@ -17,11 +17,13 @@ from crewd.model.managed import (
     Waiting,
     name_of,
 )
+from crewd.model.moment import Reading
 from crewd.model.plan import RunPlan, TaskPlan
 from crewd.model.run import RUN_ENDED
 from crewd.policy.schedule import Busy, Ready
 
 Key = tuple[str, str]  # run id, task id
+UNNAMED = "default"  # the executor of tasks that name none
 BEST = operator.attrgetter("rank")
 
 
@@ -56,6 +58,14 @@ class Offered:
 
 
 @dataclass(slots=True, eq=False)
+class Due:
+    """A task between two attempts, and until when its delay lasts by the clock that nobody sets."""
+
+    waits: RetryWait
+    until: float | None = None  # monotonic; None: nobody has looked yet
+
+
+@dataclass(slots=True, eq=False)
 class Board:
     """What is known of managed runs between two turns of the scheduler. Changed only after a commit."""
 
@@ -63,7 +73,7 @@ class Board:
     ended: list[str] = field(default_factory=list)  # runs that have ended, oldest first
     offered: list[Offered] = field(default_factory=list)
     fresh: dict[Key, Ready] = field(default_factory=dict)  # of these: who is not yet known to the engine of work
-    due: dict[Key, RetryWait] = field(default_factory=dict)
+    due: dict[Key, Due] = field(default_factory=dict)
     at_work: dict[Key, ManagedTask] = field(default_factory=dict)
     _by_key: dict[Key, Offered] = field(default_factory=dict)
     # At work, by executor, concurrency key, run and circuit: kept with every change, for every turn asks.
@@ -114,7 +124,7 @@ class Board:
                 entry.doomed |= before is not None and not isinstance(before.state, AT_WORK)
                 self._offer(entry, task)
             case RetryWait() as waits:
-                self.due[key] = waits
+                self.due[key] = Due(waits)
             case Completed():
                 self._release(entry, task.task_id)
             case Blocked() | Skipped():
@@ -141,12 +151,15 @@ class Board:
     def plan(self, key: Key) -> TaskPlan:
         return self.runs[key[0]].plans[key[1]]
 
-    def offer_due(self, wall: float) -> float | None:
+    def offer_due(self, now: Reading) -> float | None:
         """Offer every retry that is due; returns the seconds until the next one is, None: there is none."""
         soonest: float | None = None
-        for key, waits in list(self.due.items()):
-            # A delay counts from when it was decided: a clock set back must not stretch it for ever.
-            left = min(waits.due_at - wall, waits.delay)
+        for key, due in list(self.due.items()):
+            # A delay counts from when it was decided: a clock set back, before we looked or since, stretches it not.
+            left = min(due.waits.due_at - now.wall, due.waits.delay)
+            if due.until is None:
+                due.until = now.mono + left
+            left = min(left, due.until - now.mono)
             if left <= 0:
                 del self.due[key]
                 entry = self.runs[key[0]]
@@ -229,5 +242,8 @@ class Board:
 
 
 def circuit_of(plan: TaskPlan) -> str:
-    """Name the circuit on which a task hangs: its provider's, or its executor's."""
-    return plan.provider or plan.executor
+    """Name the circuit on which a task hangs: its provider's, or its executor's; "": none.
+
+    What runs without an executor of its own has nothing in common: one that fails says nothing of the others.
+    """
+    return plan.provider or ("" if plan.executor == UNNAMED else plan.executor)

@@ -36,6 +36,8 @@ class Circuits:
 
     def failed(self, name: str, failure: Failure, now: float) -> Changed:
         """An attempt failed on this circuit."""
+        if not name:
+            return (), ()
         before = self.get(name)
         return self._put(
             before, policy.failed(before, failure.error_class, failure.retry_after, now, self.options), now
@@ -43,7 +45,7 @@ class Circuits:
 
     def ended(self, name: str, failure: Failure, started_at: float, now: float) -> None:
         """Note an attempt that ended as soon as it began: many of them slow the next starts, for a while."""
-        if failure.error_class in CRASHES and is_crash(started_at or now, now, CRASH_LOOP):
+        if name and failure.error_class in CRASHES and is_crash(started_at or now, now, CRASH_LOOP):
             self.loops[name] = crashed(self.loops.get(name, CrashLoop()), now, CRASH_LOOP)
 
     def succeeded(self, name: str, now: float) -> Changed:

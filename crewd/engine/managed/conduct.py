@@ -101,7 +101,6 @@ class Conductor:
             if dialogue is not None:
                 self.messages.update(dialogue.conversation.messages)
                 dialogue.close()
-            attempt.settled.set()
             self.register.wake.set()
 
     async def _carried(self, attempt: Attempt) -> None:

@@ -48,8 +48,17 @@ class Inbox:
         found = await asyncio.to_thread(look, self.folder)
         for each in found:
             if self._seen.get(each.name) == each.signature:
-                await self._take(each)
+                await self._take_alone(each)
         self._seen = {each.name: each.signature for each in found}
+
+    async def _take_alone(self, found: Found) -> None:
+        """Take one file; whatever is wrong with it stands in the way of no other."""
+        try:
+            await self._take(found)
+        except OSError as error:
+            log.warning("inbox.not_moved", file=shown(found.name), error=shown(str(error)))
+        except Exception:
+            log.exception("inbox.defect", file=shown(found.name))
 
     async def _take(self, found: Found) -> None:
         # Named after this very file: taken twice, because crewd ended before it was moved, it is one run.
@@ -62,13 +71,13 @@ class Inbox:
                 data, base=self.folder, key=key, actor="operator:inbox", source=f"{self.folder}/{found.name}"
             )
         except LedgerFailed as error:
-            log.warning("inbox.waits", file=found.name, error=str(error))
+            log.warning("inbox.waits", file=shown(found.name), error=str(error))
             return
         except (CrewdError, OSError) as error:
-            log.warning("inbox.refused", file=found.name, error=str(error))
+            log.warning("inbox.refused", file=shown(found.name), error=shown(str(error)))
             await asyncio.to_thread(self._refuse, found.name, str(error))
             return
-        log.info("inbox.accepted", file=found.name, run_id=submitted.run_id, duplicate=submitted.duplicate)
+        log.info("inbox.accepted", file=shown(found.name), run_id=submitted.run_id, duplicate=submitted.duplicate)
         await asyncio.to_thread(move, self.folder, found.name, "accepted", submitted.run_id)
 
     def _read(self, name: str) -> bytes:
@@ -80,4 +89,9 @@ class Inbox:
 
     def _refuse(self, name: str, words: str) -> None:
         moved = move(self.folder, name, "refused", "")
-        write_atomically(f"{moved}.errors.txt", (words + "\n").encode(), durable=False)
+        write_atomically(f"{moved}.errors.txt", (shown(words) + "\n").encode(), durable=False)
+
+
+def shown(text: str) -> str:
+    """A text that may be written anywhere: the name of a file need not be Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode()

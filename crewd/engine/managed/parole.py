@@ -17,6 +17,7 @@ from crewd.ledger.batch import Batch
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
 from crewd.model.managed import Completed, DeadLettered
+from crewd.model.work import Unavailable
 from crewd.policy.parole import Offer, Probes, on_parole
 
 EVERY = 30.0
@@ -43,19 +44,21 @@ class Parole:
                 continue
             try:
                 await self.look()
-            except CrewdError as error:
+            except (CrewdError, Unavailable) as error:
                 log.warning("parole.waits", error=str(error))
+            except Exception:
+                log.exception("parole.defect")  # nobody's work ends with a look that failed
 
     async def look(self) -> None:
         """One look at every open letter."""
         letters = list(self.actions.letters_open.open.values())
         offers = {offer.fingerprint or offer.canary: offer for offer in on_parole(letters, self._probes(letters))}
         fresh = [offer for name, offer in offers.items() if name not in self.offers]
-        self.offers = offers
         if fresh:
             at = self.actions.scheduler.clock.read().wall
             told = tuple(_offered(offer, at) for offer in fresh)
             await self.actions.scheduler.register.commit(Batch(events=told))
+        self.offers = offers  # only now: what could not be told is fresh the next time too
         if self.mode == "automatic":
             await self._follow_canaries()
             for name, offer in offers.items():

@@ -16,7 +16,7 @@ from crewd.model.managed import Starting
 from crewd.model.plan import Mode, RunPlan, TaskPlan
 from crewd.policy.handling import handling_of
 
-SECRET_MAX = 64 * 1024
+SECRET_MAX = attempt_folder.SECRET_MAX
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

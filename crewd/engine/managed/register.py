@@ -75,6 +75,17 @@ class Register:
     async def offer(self, items: Sequence[Item]) -> None:
         await self.work.submit(items)
 
+    async def offer_again(self, item: Item, batch: Batch) -> None:
+        """Offer an item that nobody holds, whatever became of it, with what tells it. Raises Conflict, LedgerError.
+
+        Only the last of three transactions tells anything. Where crewd ends between them, the scheduler finds that an
+        item it wants is not given, and begins them anew.
+        """
+        await self.work.submit([item])  # known or not
+        await self.work.withdraw(item.key)  # ready, delayed or buried
+        events = await self.work.revive(item, batch)
+        self.take(batch, events)
+
     async def complete(self, lease: Lease, result: dict[str, Any], batch: Batch) -> None:
         await self.until_written(lambda: self.work.complete(lease, result, batch), batch)
 

@@ -15,7 +15,8 @@ def clean(root: str, active: Container[str], before: float, bytes_max: int) -> i
     # The newest are kept first.
     for folder in sorted(folders, key=lambda each: -each.changed_at):
         total += folder.bytes
-        if folder.changed_at < before or total > bytes_max:
+        # Asked again: sizing many folders takes its time, and meanwhile a run may have been redriven.
+        if (folder.changed_at < before or total > bytes_max) and folder.name not in active:
             remove_folder(f"{root}/{folder.name}")
             removed += 1
     return removed

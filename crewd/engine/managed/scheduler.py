@@ -31,12 +31,13 @@ from crewd.model.failure import ErrorClass, Failure
 from crewd.model.managed import Cancelled, ManagedRun, ManagedTask, Pause, RetryWait
 from crewd.model.moment import Reading
 from crewd.model.run import RUN_ENDED, RunStatus
-from crewd.model.work import Item, Lease, Unavailable
+from crewd.model.work import Conflict, Item, Lease, Unavailable
 from crewd.policy.rollup import roll_up
 from crewd.policy.schedule import REASONS_MAX, Slots, choose_in_order, fate
 
 REST_MAX = 1.0  # seconds between two turns, whatever happens
 OFFERS_MAX = 1000  # items in one transaction
+HANDOVER_PATIENCE = 3.0  # seconds
 RUNNABLE = ("waiting", "starting", "running", "ending", "retry_wait")
 log = structlog.get_logger("crewd.tasks")
 
@@ -64,11 +65,15 @@ class Scheduler:
         try:
             while True:
                 self.register.wake.clear()
+                self._look_in = None  # a turn that fails is followed by another after a rest, not at once
                 try:
                     await self.turn()
                 except (LedgerFailed, Unavailable) as error:
                     # Nothing was started: what is not durable did not happen.
                     log.warning("scheduler.waits", error=str(error))
+                except Exception:
+                    # A defect ends no worker's supervision. That turns fail is seen: `succeeded_at` stands still.
+                    log.exception("scheduler.defect")
                 await self._rest()
         finally:
             for task in self._attempts:
@@ -86,7 +91,7 @@ class Scheduler:
         async with self.turns:
             now = self.clock.read()
             await self._follow(now)
-            due_in = self.board.offer_due(now.wall)
+            due_in = self.board.offer_due(now)
             self._look_in = _sooner(due_in, await self._probe(now))
             if not self.closing:
                 await self._start(now)
@@ -115,15 +120,20 @@ class Scheduler:
             tick()
             await asyncio.wait(list(self._attempts), timeout=1.0)
         with contextlib.suppress(LedgerError):
-            await self._follow(self.clock.read())
+            async with self.turns:  # a turn of its own may be under way, and would tell the same
+                await self._follow(self.clock.read())
 
     async def hand_over(self) -> None:
         """Start nothing more, and wait until nobody stands between his lease and his process."""
         self.closing = "crewd hands over"
         async with self.turns:
             pass
-        while any(each.grip is None and not each.over for each in self.conductor.attempts.values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # a start takes milliseconds
+        # A start takes milliseconds; one that waits for a shortage to end has begun nothing, and counts once more.
+        deadline = self.clock.read().mono + HANDOVER_PATIENCE
+        while any(each.grip is None and not each.over for each in self.conductor.attempts.values()):
+            if self.clock.read().mono > deadline:
+                break
+            await asyncio.sleep(0.01)
 
     async def _until_idle(self, seconds: float, tick: Callable[[], None], hurry: asyncio.Event) -> None:
         deadline = self.clock.read().mono + seconds
@@ -150,7 +160,7 @@ class Scheduler:
         if events:
             try:
                 await self.register.commit(Batch(events=tuple(events), managed=tuple(runs), tasks=tuple(tasks)))
-            except LedgerError:
+            except Exception:
                 for entry, _ in looked:  # what could not be written follows again
                     entry.doomed = True
                 raise
@@ -214,11 +224,13 @@ class Scheduler:
         if not choice.keys:
             return
         leases = await self.register.pull(["/".join(key) for key in choice.keys], self._recorded)
-        if len(leases) < len(choice.keys):
-            self._look_in = _sooner(self._look_in, 0.2)
         for lease in leases:
             self._starts.append(now.mono)
             self.carry(self._attempt(lease))
+        if len(leases) < len(choice.keys):
+            self._look_in = _sooner(self._look_in, 0.2)
+            given = {lease.key for lease in leases}
+            await self._offer_anew([key for key in choice.keys if "/".join(key) not in given])
 
     def _choice(self, now: Reading, reasons: int) -> Start:
         return choose_in_order(
@@ -243,6 +255,18 @@ class Scheduler:
             self.board.runs[each.key[0]].known.add(each.key[1])
         if len(fresh) == OFFERS_MAX:
             self.register.wake.set()
+
+    async def _offer_anew(self, keys: Sequence[Key]) -> None:
+        """Mend what the engine of work has otherwise than the board, which is the one that knows who is ready.
+
+        crewd may have ended between taking an item back and offering it again; or the wall clock was set back, and
+        what is due here is not due there for as long.
+        """
+        for key in keys:
+            plan = self.board.plan(key)
+            log.info("item.offered_anew", key="/".join(key))
+            with contextlib.suppress(Conflict):  # somebody holds it after all
+                await self.register.offer_again(Item("/".join(key), plan.executor, plan.priority), Batch())
 
     def _recorded(self, leases: Sequence[Lease]) -> Batch:
         """STARTING, for every lease that was given. Called by the writer, in its transaction."""
@@ -270,12 +294,13 @@ class Scheduler:
     async def _carry(self, attempt: Attempt) -> None:
         try:
             await self.conductor.conduct(attempt)
-        except LedgerError as error:
-            log.error("attempt.not_recorded", attempt=attempt.name, error=str(error))  # noqa: TRY400 - it says it all
         except Exception:
-            # A defect costs this attempt, and no other. What it started is ended all the same.
+            # A defect, or an outcome that no ledger takes, costs this attempt, and no other. What it started is ended
+            # all the same.
             log.exception("attempt.defect", attempt=attempt.name)
             await self._fail(attempt)
+        finally:
+            attempt.settled.set()  # not before: whoever waits for its end waits while it is carried once more
 
     async def _fail(self, attempt: Attempt) -> None:
         words = "crewd itself failed to carry this attempt; its log tells how"

@@ -199,8 +199,11 @@ def given_up(
 ) -> tuple[ManagedTask, tuple[Event, ...], DeadLetter]:
     """No other attempt follows: the task becomes a dead letter, with everything that is known of it."""
     task = _with_record(task, record)
-    attempt = max(1, task.attempt)
+    attempt = task.attempt
     key = f"{RUNTIME}:{task.run_id}/{task.task_id}/{attempt}"
+    if record is None:
+        # By hand, which may happen twice behind the same attempt, and before any: each is a letter of its own.
+        key = f"{key}-{at * 1000:.0f}"
     letter = DeadLetter(
         run_id=task.run_id,
         task_id=task.task_id,

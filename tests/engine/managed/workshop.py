@@ -63,7 +63,7 @@ class Workshop:
 
     def __init__(self, state: Path, **options: Any) -> None:
         self.state = state
-        clock = SystemClock()
+        clock = options.pop("clock", None) or SystemClock()
         self.ledger = Ledger.open(state, clock)
         self.events: list[Event] = []
         self.violated: list[str] = []
