@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,15 +117,10 @@ def _everything(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _remove(folder: str) -> None:
-    """Take a folder away, however deep it is. Raises OSError where something of it stays."""
-    try:
-        shutil.rmtree(folder)
-    except RecursionError:
-        _remove_deep(folder)
+    """Take a folder away, however deep it is. Raises OSError where something of it stays.
 
-
-def _remove_deep(folder: str) -> None:
-    """Draw every folder up to the top before its content is taken away: no path, and no stack, grows with depth."""
+    Draw every folder up to the top before its content is taken away: no path, and no stack, grows with depth.
+    """
     top = os.open(folder, FOLDER)
     try:
         waiting, drawn_up = [""], 0

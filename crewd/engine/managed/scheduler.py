@@ -30,6 +30,7 @@ from crewd.model.event import Event
 from crewd.model.failure import ErrorClass, Failure
 from crewd.model.managed import Cancelled, ManagedRun, ManagedTask, Pause, RetryWait
 from crewd.model.moment import Reading
+from crewd.model.plan import TaskPlan
 from crewd.model.run import RUN_ENDED, RunStatus
 from crewd.model.work import Conflict, Item, Lease, Unavailable
 from crewd.policy.rollup import roll_up
@@ -55,6 +56,7 @@ class Scheduler:
     pauses: dict[str, Pause] = field(default_factory=dict)
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     closing: str = ""  # why nothing more is started, for good
+    stop_patience: float = 60.0  # seconds beyond what plans allow, after which crewd ends without a proof
     succeeded_at: float = 0.0  # wall time of the latest complete turn
     _starts: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
     _attempts: set[asyncio.Task[None]] = field(default_factory=set)
@@ -116,9 +118,15 @@ class Scheduler:
         await self._until_idle(drain_timeout, tick, hurry)
         for attempt in list(self.conductor.attempts.values()):
             attempt.end(Over("crewd stopped", interrupted=True))
-        while self._attempts:
+        longest = max((_stop_seconds(each.plan) for each in self.conductor.attempts.values()), default=0.0)
+        deadline = self.clock.read().mono + longest + self.stop_patience
+        while self._attempts and self.clock.read().mono < deadline:
             tick()
-            await asyncio.wait(list(self._attempts), timeout=1.0)
+            await asyncio.wait(list(self._attempts), timeout=min(1.0, self.stop_patience))
+        if self._attempts:
+            # The disk takes nothing, or a process cannot be killed: the next crewd accounts for whoever is left.
+            log.error("scheduler.not_stopped", attempts=len(self._attempts), ledger=self.register.failed)
+            return
         with contextlib.suppress(LedgerError):
             async with self.turns:  # a turn of its own may be under way, and would tell the same
                 await self._follow(self.clock.read())
@@ -337,6 +345,12 @@ def attempt_of(entry: RunEntry, task: ManagedTask, lease: Lease, root: str) -> A
     mark = getattr(task.state, "folder", "") or folder_of(root, task.run_id, task.task_id, number)
     name = name_of(task.run_id, task.task_id, number)
     return Attempt(entry.run, entry.plans[task.task_id], lease, number, name, mark)
+
+
+def _stop_seconds(plan: TaskPlan) -> float:
+    """The longest that an attempt may take to end: what looks at its promises included."""
+    stop = plan.stop
+    return stop.grace + sum(each.wait for each in stop.steps) + stop.drain + plan.success.command_timeout
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -153,7 +153,7 @@ def _lease(folder: str) -> Lease | None:
         with Root(folder) as root:
             data = root.read(BEAT, BEAT_MAX).data
         beat = msgspec.json.decode(data, type=_Beat)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
     if beat.busy_seconds is None or not 0 < beat.busy_seconds <= 86_400:
         return None

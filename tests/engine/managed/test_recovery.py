@@ -12,6 +12,7 @@ from crewd.host.attempt_folder import folder_of
 from crewd.ledger.batch import Batch
 from crewd.model.failure import ErrorClass, Failure
 from crewd.model.managed import Running, Starting
+from crewd.model.plan import RetryPolicy
 from tests.engine.managed.workshop import Workshop, marked, opened, protocol, shell
 
 pytestmark = pytest.mark.real_time
@@ -210,6 +211,57 @@ def test_recovery_that_is_interrupted_and_begun_again_comes_to_the_same(tmp_path
 
             last.conductor.attempts[("run-1", "a")].end(Over("enough", cancelled=True))
             await last.ended("run-1")
+
+    run(story())
+
+
+def test_attempts_that_crewd_ended_by_stopping_spend_no_try(tmp_path: Path) -> None:
+    async def story() -> None:
+        go = tmp_path / "go"
+        twice = RetryPolicy(max_attempts=2, base=0.05, cap=0.1)
+        for number in range(1, 3):
+            async with opened(tmp_path / "s") as each:
+                if number == 1:
+                    await each.submit("run-1", shell("a", f"test -e {go} || sleep 60; exit 1", retry=twice))
+                await each.until(lambda: each.state_of("run-1", "a") == "running")
+                await each.scheduler.close(0.0, lambda: None, asyncio.Event())
+                assert each.state_of("run-1", "a") == "waiting"
+                assert each.task("run-1", "a").attempts[-1].interrupted
+        go.touch()
+        async with opened(tmp_path / "s") as last:
+            await last.ended("run-1")
+            assert last.classes("run-1", "a") == ["", "", "unknown", "unknown"]
+
+    run(story())
+
+
+def test_a_deadline_counts_from_the_start_and_not_from_the_next_crewd(tmp_path: Path) -> None:
+    async def story() -> None:
+        once = RetryPolicy(max_attempts=1)
+        async with opened(tmp_path / "s") as first:
+            await first.submit("run-1", shell("a", "sleep 60", timeout=3.0, retry=once))
+            await first.until(lambda: first.state_of("run-1", "a") == "running")
+            began = first.conductor.attempts["run-1", "a"].started_mono
+        async with opened(tmp_path / "s") as second:
+            assert second.conductor.attempts["run-1", "a"].started_mono == began
+            await second.ended("run-1")
+            assert second.classes("run-1", "a") == ["timeout"]
+
+    run(story())
+
+
+def test_a_circuit_that_was_open_is_open_under_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        failing = "echo 'HTTP 503 overloaded' >&2; exit 1"
+        once = RetryPolicy(max_attempts=1)
+        async with opened(tmp_path / "s", max_parallel=1) as first:
+            await first.submit("run-1", *(shell(f"t{n}", failing, provider="acme", retry=once) for n in range(3)))
+            await first.until(lambda: first.scheduler.circuits.get("acme").state == "open")
+        async with opened(tmp_path / "s") as second:
+            await second.submit("run-2", shell("a", "true", provider="acme"), shell("b", "true"))
+            await second.until(lambda: second.state_of("run-2", "b") == "completed")
+            assert second.state_of("run-2", "a") == "waiting"
+            assert "acme" in second.scheduler.held["run-2", "a"]
 
     run(story())
 
