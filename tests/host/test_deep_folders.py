@@ -1,6 +1,7 @@
 """Folders that a worker nested deeper than paths and stacks go: they are sized and taken away like any other."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ DEPTH = 3000
 
 
 @pytest.fixture
-def deep(tmp_path: Path) -> Path:
+def deep(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "runs" / "run-1"
     folder.mkdir(parents=True)
     (folder / "plain").write_bytes(b"x" * 10_000)
@@ -23,7 +24,10 @@ def deep(tmp_path: Path) -> Path:
         inner = below
     os.symlink("/etc", "link", dir_fd=inner)
     os.close(inner)
-    return folder
+    yield folder
+    # Whoever takes temporary folders away after the tests would recurse.
+    if folder.exists():
+        remove_folder(str(folder))
 
 
 def test_they_are_sized_and_dated(deep: Path) -> None:
