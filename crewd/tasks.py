@@ -30,6 +30,7 @@ from crewd.host.cgroup import Cgroups
 from crewd.host.chance import mint_run_id, roll
 from crewd.host.clock import Clock
 from crewd.host.processes import ProcProcesses
+from crewd.host.spawning import keep_descriptors_private
 from crewd.host.subreaper import become_subreaper
 from crewd.ledger.batch import Memory
 from crewd.ledger.ledger import Ledger
@@ -187,6 +188,7 @@ def wire(
 ) -> Tasks:
     """Make every part and give it its neighbours."""
     become_subreaper()
+    keep_descriptors_private()
     options = assembly.task_options(settings, environ, state)
     board = Board()
     register = Register(board, ledger, LedgerWork(ledger), heard, violated)

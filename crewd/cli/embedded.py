@@ -27,7 +27,7 @@ class DidNotStart(CrewdError):
         self._code = exit_code
 
     @property
-    def exit_code(self) -> int:  # type: ignore[override]
+    def exit_code(self) -> int:  # type: ignore[override]  # its child tells it
         return self._code
 
 

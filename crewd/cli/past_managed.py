@@ -12,6 +12,7 @@ import msgspec
 from crewd.ledger.reader import Reader
 from crewd.model.look import DeadLetter
 from crewd.model.managed import (
+    STATUS_OF,
     Blocked,
     Cancelled,
     Completed,
@@ -28,7 +29,7 @@ from crewd.model.managed import (
 )
 from crewd.model.moment import rfc3339
 from crewd.model.plan import TaskPlan
-from crewd.model.run import Run, Task, TaskStatus
+from crewd.model.run import Run, Task
 from crewd.telemetry.redact import Redactor
 
 
@@ -56,17 +57,6 @@ def past_managed(reader: Reader, run_id: str, redactor: Redactor) -> dict[str, A
     return {**redactor.value(whole), "tasks": [redactor.value(task) for task in told]}
 
 
-STATUS = {
-    "starting": TaskStatus.RUNNING,
-    "running": TaskStatus.RUNNING,
-    "ending": TaskStatus.RUNNING,
-    "completed": TaskStatus.COMPLETED,
-    "dead_lettered": TaskStatus.FAILED,
-    "cancelled": TaskStatus.CANCELLED,
-    "skipped": TaskStatus.SKIPPED,
-}
-
-
 def managed_as_run(run: ManagedRun, tasks: Iterable[ManagedTask]) -> Run:
     """Tell a managed run in the words of every other one, as it was last written."""
     return Run(
@@ -79,10 +69,7 @@ def managed_as_run(run: ManagedRun, tasks: Iterable[ManagedTask]) -> Run:
         goal=run.plan.name,
         created_at=run.submitted_at,
         updated_at=run.ended_at or run.submitted_at,
-        tasks=tuple(
-            Task(task.task_id, STATUS.get(name_of(task.state), TaskStatus.QUEUED), name_of(task.state))
-            for task in tasks
-        ),
+        tasks=tuple(Task(task.task_id, STATUS_OF[name_of(task.state)], name_of(task.state)) for task in tasks),
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 from crewd.model.failure import ErrorClass, Exit, Failure
 from crewd.model.plan import RunPlan
 from crewd.model.process import Identity
-from crewd.model.run import RunStatus, Usage
+from crewd.model.run import RunStatus, TaskStatus, Usage
 
 
 class State(msgspec.Struct, frozen=True, gc=False, tag_field="state"):
@@ -95,6 +95,19 @@ class Skipped(State, frozen=True, gc=False, tag="skipped"):
 AnyState = (
     Waiting | Starting | Running | Ending | RetryWait | Blocked | Completed | DeadLettered | Cancelled | Skipped
 )
+# How a task looks beside those of other runtimes. Between two attempts it has not failed.
+STATUS_OF: Mapping[str, TaskStatus] = {
+    "waiting": TaskStatus.QUEUED,
+    "starting": TaskStatus.RUNNING,
+    "running": TaskStatus.RUNNING,
+    "ending": TaskStatus.RUNNING,
+    "retry_wait": TaskStatus.QUEUED,
+    "blocked": TaskStatus.QUEUED,
+    "completed": TaskStatus.COMPLETED,
+    "dead_lettered": TaskStatus.FAILED,
+    "cancelled": TaskStatus.CANCELLED,
+    "skipped": TaskStatus.SKIPPED,
+}
 AT_WORK = (Starting, Running, Ending)  # at most one attempt of a task is in one of these
 TERMINAL = (Completed, DeadLettered, Cancelled, Skipped)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from crewd.host.environment import worker_environment
 from crewd.host.processes import ProcProcesses
 from crewd.host.signalling import await_ends, deliver_group, reap, send, send_group
 from crewd.model.failure import Exit
@@ -77,13 +76,3 @@ def test_a_child_is_reaped_once(tmp_path: Path) -> None:
         this.begin().end()
         assert this.reaped == Exit(code=9)
         assert reap(this.shim) is None
-
-
-def test_only_what_is_named_passes_into_the_environment() -> None:
-    environ = {"PATH": "/bin", "AWS_SECRET": "x", "MODEL": "m", "HOME": "/h"}
-    assert worker_environment(environ, ["MODEL", "MISSING"], {"HOME": "/other", "A": "1"}) == {
-        "PATH": "/bin",
-        "MODEL": "m",
-        "HOME": "/other",
-        "A": "1",
-    }

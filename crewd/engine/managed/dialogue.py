@@ -113,7 +113,7 @@ class Dialogue:
 
     async def drain(self) -> None:
         """Hear everything that it wrote before it ended, and a last line without an end."""
-        while not self._has_heard_too_much() and await self.listen():  # noqa: ASYNC110
+        while not self._has_heard_too_much() and await self.listen():  # noqa: ASYNC110 -- turns
             await asyncio.sleep(0)  # others get a turn after each piece
         if rest := self._lines.rest():
             await self._hear([rest])

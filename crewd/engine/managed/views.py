@@ -8,6 +8,7 @@ import msgspec
 from crewd.engine.managed.board import Key, RunEntry
 from crewd.engine.managed.conduct import Conductor
 from crewd.model.managed import (
+    STATUS_OF,
     Blocked,
     Cancelled,
     Completed,
@@ -24,22 +25,10 @@ from crewd.model.managed import (
 )
 from crewd.model.moment import rfc3339
 from crewd.model.plan import Mode, TaskPlan
-from crewd.model.run import Expectation, Run, Task, TaskStatus
+from crewd.model.run import Expectation, Run, Task
 from crewd.sources.managed.source import Watched
 
 RUNTIME = "managed"
-STATUS = {
-    "waiting": TaskStatus.QUEUED,
-    "starting": TaskStatus.RUNNING,
-    "running": TaskStatus.RUNNING,
-    "ending": TaskStatus.RUNNING,
-    "retry_wait": TaskStatus.QUEUED,  # between two attempts a task has not failed
-    "blocked": TaskStatus.QUEUED,
-    "completed": TaskStatus.COMPLETED,
-    "dead_lettered": TaskStatus.FAILED,
-    "cancelled": TaskStatus.CANCELLED,
-    "skipped": TaskStatus.SKIPPED,
-}
 
 
 def run_view(entry: RunEntry) -> Run:
@@ -65,7 +54,7 @@ def task_view(task: ManagedTask, plan: TaskPlan) -> Task:
     last = task.attempts[-1] if task.attempts else None
     return Task(
         task_id=task.task_id,
-        status=STATUS[state],
+        status=STATUS_OF[state],
         status_text=state,
         attempt=max(1, task.attempt),
         task_type=plan.task_type,
