@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AGENT_CLIS ?= $(CURDIR)/.agents
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs lock clean
+.PHONY: help run test check agents bench docs lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -29,6 +30,10 @@ check: $(READY) ## Format, lint, types, all tests, architecture contracts, promi
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+agents: $(READY) ## Install the real agent command lines (needs npm), and run them under crewd against a mock model
+	sh tests/real_agents/install.sh $(AGENT_CLIS)
+	CREWD_AGENT_CLIS=$(AGENT_CLIS) $(BIN)/pytest -m agents tests/real_agents
+
 bench: $(READY) ## Print the comparisons of docs/performance.md
 	$(BIN)/python -m bench
 
@@ -40,4 +45,4 @@ lock: $(READY) ## Renew the hash locks from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 
 clean: ## Remove the environment and everything that was generated
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .agents .mypy_cache .ruff_cache .pytest_cache .hypothesis

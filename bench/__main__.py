@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from bench import held, latency, ledger, many, memory, recovery, round, scrape, start, tasks
+from bench import agents, held, latency, ledger, many, memory, recovery, round, scrape, start, tasks
 from bench.result import table
 
 ALL = {
@@ -21,6 +21,7 @@ ALL = {
     "tasks": tasks.compare,
     "latency": latency.compare,
     "held": held.compare,
+    "agents": agents.compare,
 }
 
 

@@ -10,6 +10,7 @@ from crewd.detection.options import Override, Thresholds
 from crewd.engine.managed.options import TaskOptions
 from crewd.engine.options import PatrolOptions
 from crewd.host.machine import home_folder, is_own_folder
+from crewd.model.plan import BudgetPlan
 from crewd.policy.circuit import CircuitOptions
 from crewd.sources.beat import BeatOptions
 from crewd.sources.discover import default_roots, discover
@@ -90,9 +91,16 @@ def task_options(settings: Settings, environ: Mapping[str, str], state: Path) ->
             open_for=circuits.open_for,
             open_for_max=circuits.open_for_max,
         ),
+        day_budget=_budget(settings, settings.budgets.day_tokens, settings.budgets.day_cost_usd),
+        crew_budget=_budget(settings, settings.budgets.crew_day_tokens, settings.budgets.crew_day_cost_usd),
         redrive_rate=settings.dead_letters.redrive_rate,
         parole=settings.dead_letters.parole,
     )
+
+
+def _budget(settings: Settings, tokens: int | None, cost_usd: float | None) -> BudgetPlan:
+    budgets = settings.budgets
+    return BudgetPlan(tokens, cost_usd, budgets.warn_ratio, budgets.on_exceeded)
 
 
 def task_defaults(settings: Settings) -> TaskDefaults:

@@ -296,6 +296,10 @@ def _wire_tasks(daemon: Daemon, environ: Mapping[str, str], memory: Memory) -> T
     )
     patrol.beforehand = ring.publish
     patrol.managed = ring.figures
+    # One purse for everybody: what is observed is warned about, and counts against what is managed.
+    patrol.burning.spending = ring.purse.spending
+    patrol.burning.budgets = ring.budgets
+    ring.purse.observed = patrol.burning.used_by_crew
     patrol.letters.managed = ring.actions.letters_open.counts
     patrol.lookout.discover = assembly.discoverer(settings, daemon.state, (ring.source,))
     return ring

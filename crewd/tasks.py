@@ -9,6 +9,8 @@ import structlog
 
 from crewd import assembly
 from crewd.config.settings import Settings
+from crewd.engine.burning import Budgets
+from crewd.engine.hints import hints
 from crewd.engine.managed import recovery, retention, views
 from crewd.engine.managed.actions import TaskActions
 from crewd.engine.managed.board import Board
@@ -23,6 +25,7 @@ from crewd.engine.managed.options import TaskOptions
 from crewd.engine.managed.output import read_output, trim
 from crewd.engine.managed.parole import Parole
 from crewd.engine.managed.places import SECRET_MAX
+from crewd.engine.managed.purse import Purse
 from crewd.engine.managed.register import Register
 from crewd.engine.managed.scheduler import Scheduler
 from crewd.host import attempt_folder, inbox_folder
@@ -48,6 +51,7 @@ from crewd.telemetry.redact import Redactor
 
 TRIM_EVERY = 2.0  # seconds between two looks at how much workers have written
 ENDED_RECALLED = 50  # runs
+USAGE_RECALLED = 100_000  # notes of what was used today
 RETENTION_EVERY = 3600.0
 log = structlog.get_logger("crewd.tasks")
 
@@ -64,6 +68,7 @@ class Tasks:
     options: TaskOptions
     history: Reader
     parole: Parole
+    purse: Purse
     _shown: dict[str, tuple[int, View]] = field(default_factory=dict)
 
     async def open(self) -> None:
@@ -97,7 +102,12 @@ class Tasks:
 
     def figures(self) -> ManagedFigures:
         """How managed runs stand, for the snapshot of this moment."""
-        return figures(self.scheduler)
+        return figures(self.scheduler, self.purse)
+
+    def budgets(self) -> Budgets:
+        """What may be used in a day, for the patrol."""
+        options = self.scheduler.options
+        return Budgets(options.day_budget, options.crew_budget)
 
     async def _recall_ended(self) -> None:
         """Keep the newest ended runs in view, as before the restart."""
@@ -145,11 +155,13 @@ class Tasks:
         return read_output(self.options.folder, task, attempt or task.attempt, stream, offset, limit)
 
     def on_events(self, events: Sequence[Event]) -> None:
-        """Rounds are what is listened to."""
+        """Count what is used, by whomever."""
+        self.purse.hear(events)
 
     def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
-        """Whoever provably hangs is ended, where that was agreed."""
+        """Whoever provably hangs is ended, where that was agreed; and what others suffer is a hint for circuits."""
         heed(snapshot, self.scheduler.conductor.attempts)
+        self.scheduler.hints = hints(snapshot)
 
     def _task(self, run_id: str, task_id: str) -> ManagedTask | None:
         entry = self.scheduler.board.runs.get(run_id)
@@ -197,6 +209,7 @@ def wire(
     letters = DeadLetters(_loader(history), options.redrive_rate, letter_added, _open_letter(history), letter_closed)
     letters.recall(memory.managed_letters)
     hands = SystemHands(ProcProcesses(clock), cgroups)
+    purse = Purse(board, clock, lambda: scheduler.options)
     conductor = Conductor(
         board=board,
         register=register,
@@ -210,8 +223,11 @@ def wire(
         learn=redactor.learn,
         paroled=letters.paroled.__contains__,
         settled=letters.add,
+        alarms=purse.alarms,
+        refuses=purse.refuses,
     )
-    scheduler = Scheduler(board, register, conductor, circuits, clock, options)
+    scheduler = Scheduler(board, register, conductor, circuits, clock, options, shut=purse.closed)
+    purse.recall(history.events(limit=USAGE_RECALLED, types=("usage.recorded",), newest_first=True))
     recovery.recall(scheduler, memory)
     actions = TaskActions(
         scheduler=scheduler,
@@ -232,7 +248,7 @@ def wire(
     # Those who were given one by a predecessor still write, and what they wrote is still asked for.
     redactor.learn(*attempt_folder.read_secrets(options.secrets_folder, SECRET_MAX))
     parole = Parole(actions, options.parole, options.secrets_folder, disk_free)
-    return Tasks(scheduler, actions, hands, inbox, ManagedSource(options.folder), options, history, parole)
+    return Tasks(scheduler, actions, hands, inbox, ManagedSource(options.folder), options, history, parole, purse)
 
 
 def _open_letter(history: Reader) -> Callable[[str], DeadLetter | None]:

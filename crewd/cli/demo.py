@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crewd.cli.demo_agents import agents
 from crewd.cli.screen import is_terminal
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SHORT = {
 STRETCH = 15.0  # from the short dead_after to the genuine one
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--seconds", type=click.FloatRange(min=1), help="How long; the default is 120, or 1800 in real time.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for /metrics; 0 = any free one.")
 @click.option("--keep", is_flag=True, help="Leave the folder behind.")
@@ -47,8 +48,15 @@ STRETCH = 15.0  # from the short dead_after to the genuine one
     help="Pretend after so long that the machine slept for an hour.",
 )
 @click.option("--no-color", is_flag=True, help="Show the live picture without colour.")
+@click.pass_context
 def demo(
-    seconds: float | None, port: int, keep: bool, fast: bool, suspend_after: float | None, no_color: bool
+    context: click.Context,
+    seconds: float | None,
+    port: int,
+    keep: bool,
+    fast: bool,
+    suspend_after: float | None,
+    no_color: bool,
 ) -> None:
     """Play a crew in a temporary folder and watch it, until ^C.
 
@@ -56,6 +64,8 @@ def demo(
     one that hangs, one that is killed, one that floods its event log, one that waits for a human. crewd itself is
     the genuine one. At the end every process is stopped and the folder removed.
     """
+    if context.invoked_subcommand is not None:
+        return
     from crewd.demo.play import Script
 
     script = Script(stretch=1.0 if fast else STRETCH, suspend_at=suspend_after)
@@ -69,6 +79,9 @@ def demo(
         code = asyncio.run(_watch_a_play(folder, _settings(folder, port, fast), script, length, no_color))
     click.echo(f"the folder is left at {folder}" if keep else "everything is stopped and removed")
     raise SystemExit(code)
+
+
+demo.add_command(agents)
 
 
 async def _watch_a_play(folder: Path, loaded: "Loaded", script: "Script", length: float, no_color: bool) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crewd.cli import findings
+from crewd.cli import agent_findings, findings
 from crewd.cli.findings import FAIL, OK, WARN, Finding
 from crewd.cli.options import config_option, environment, json_option, print_json, state_option
 from crewd.cli.screen import columns, print_lines
@@ -16,12 +16,36 @@ from crewd.cli.text import clean
 
 @click.command()
 @click.option("--root", "roots", multiple=True, metavar="PATH", help="Also look at this folder; repeatable.")
+@click.option(
+    "--agent",
+    "agents",
+    multiple=True,
+    type=click.Choice(["claude", "codex", "gemini", "pi"]),
+    help="Also look at this agent's program, version and login; repeatable.",
+)
+@click.option(
+    "--executor",
+    "executors",
+    multiple=True,
+    metavar="NAME",
+    help="The same, with the command and environment of this executor; repeatable.",
+)
 @config_option
 @state_option
 @json_option
-def doctor(roots: tuple[str, ...], config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
-    """Check what crewd needs of this machine. Leaves with 1 if something fails; warnings do not count."""
-    found = list(_examine(config_file, state_dir, roots))
+def doctor(
+    roots: tuple[str, ...],
+    agents: tuple[str, ...],
+    executors: tuple[str, ...],
+    config_file: Path | None,
+    state_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Check what crewd needs of this machine. Leaves with 1 if something fails; warnings do not count.
+
+    Nobody asks a model for --agent, and no token is spent.
+    """
+    found = list(_examine(config_file, state_dir, roots, agents, executors))
     failed = any(finding.state == FAIL for finding in found)
     if as_json:
         print_json({"ok": not failed, "findings": [asdict(finding) for finding in found]})
@@ -35,10 +59,17 @@ def doctor(roots: tuple[str, ...], config_file: Path | None, state_dir: Path | N
     raise SystemExit(1 if failed else 0)
 
 
-def _examine(config_file: Path | None, state_dir: Path | None, roots: tuple[str, ...]) -> Iterator[Finding]:
+def _examine(
+    config_file: Path | None,
+    state_dir: Path | None,
+    roots: tuple[str, ...],
+    agents: tuple[str, ...],
+    executors: tuple[str, ...],
+) -> Iterator[Finding]:
     environ = environment()
     settings, about_settings = findings.settings(config_file, environ)
     yield from about_settings
+    wanted = agent_findings.wanted_of(agents, executors, settings)
     state = state_dir or findings.state_of(settings, environ)
     checks: list[Callable[[], Iterator[Finding]]] = [
         findings.python,
@@ -54,6 +85,8 @@ def _examine(config_file: Path | None, state_dir: Path | None, roots: tuple[str,
     ]
     for check in checks:
         yield from check()
+    for each in wanted:
+        yield from agent_findings.look(each, settings, environ)
 
 
 def _words(finding: Finding) -> Any:

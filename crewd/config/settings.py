@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -12,6 +12,16 @@ from crewd.config.group import Group
 from crewd.config.quantities import duration_text
 from crewd.config.run_file.executor import Executor
 from crewd.config.values import Duration, Fixed, Name, Secrets, Size, Texts, Token, VariableNames
+
+
+def _empty_is_none(value: object) -> object:
+    """Take an empty text for none: neither TOML nor a variable of the environment can say it otherwise."""
+    return None if value == "" else value
+
+
+_EMPTY_IS_NONE = BeforeValidator(_empty_is_none)
+_Tokens = Annotated[int | None, _EMPTY_IS_NONE]
+_Money = Annotated[float | None, _EMPTY_IS_NONE]
 
 
 def _check_order(which: str, warn: float, stale: float, dead: float, hung: float) -> None:
@@ -275,6 +285,28 @@ class Tasks(Group):
     )  # fmt: skip
 
 
+class Budgets(Group):
+    """What agents may use, by the clock of UTC: all of them in a day, and those of each crew."""
+
+    day_tokens: _Tokens = Field(
+        default=None, ge=1, le=10**15, description="Tokens of the whole daemon in a day; none = no limit."
+    )
+    day_cost_usd: _Money = Field(
+        default=None, ge=0.001, le=10**9, description="Cost of the whole daemon in a day; none = no limit."
+    )
+    crew_day_tokens: _Tokens = Field(
+        default=None, ge=1, le=10**15, description="Tokens of each crew in a day; none = no limit."
+    )
+    crew_day_cost_usd: _Money = Field(
+        default=None, ge=0.001, le=10**9, description="Cost of each crew in a day; none = no limit."
+    )
+    warn_ratio: float = Field(default=0.8, ge=0.01, le=1, description="The part of a budget at which crewd warns.")
+    on_exceeded: Literal["stop", "park", "warn"] = Field(
+        default="park",
+        description="stop: tasks are given up; park: they wait until the next day or a person's word; warn: say so.",
+    )
+
+
 class Circuits(Group):
     """When a provider, or an executor, gets a rest: its tasks wait, and burn no attempts."""
 
@@ -368,6 +400,7 @@ class Settings(BaseSettings):
     executors: Annotated[Mapping[Name, Executor], Fixed, PlainSerializer(dict)] = Field(
         default={}, validate_default=True, description="Templates that tasks build on, each under its name."
     )
+    budgets: Budgets = Field(default_factory=Budgets)
     circuits: Circuits = Field(default_factory=Circuits)
     secrets: Credentials = Field(default_factory=Credentials)
     dead_letters: DeadLetters = Field(default_factory=DeadLetters)

@@ -14,8 +14,8 @@ class Restraint(msgspec.Struct, frozen=True):
 
 
 FREE = Restraint()
-ROWS_OF_SILENCE = (6, 7, 8)  # of the evidence table: nothing but silence decides between them
-ROW_STILL = 10
+ROWS_OF_SILENCE = (6, 8, 9)  # of the evidence table: nothing but silence decides between them
+ROW_INSIDE, ROW_STILL = 7, 11
 BY_TIME = (Reason.PRESUMED, Reason.HUNG)
 SILENT_REASONS = (Reason.SILENT, Reason.BUSY, Reason.PRESUMED, Reason.HUNG)
 
@@ -76,6 +76,8 @@ def _only_by_stretching(standing: Standing, verdict: Verdict, progressed: bool) 
     if standing.reason is Reason.STOPPED:
         return verdict.reason is Reason.STOPPED
     if standing.reason is Reason.HUNG and verdict.row == ROW_STILL:
+        return True
+    if standing.reason is Reason.BUSY and verdict.row == ROW_INSIDE:
         return True
     return standing.reason in SILENT_REASONS and verdict.row in ROWS_OF_SILENCE
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from crewd.model.run import Expectation
 
+LATER = 1.25  # times the last threshold that was named, where the next is not named and would not be later
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -37,13 +39,26 @@ class Thresholds:
             hung_after=self.hung_after * factor,
         )
 
+    def warned_later(self, factor: float) -> "Thresholds":
+        """The first threshold alone multiplied, as far as the second allows it."""
+        if factor == 1.0:
+            return self
+        return replace(self, warn_after=max(self.warn_after, min(self.warn_after * factor, self.stale_after / 2)))
+
     def expecting(self, wanted: Expectation) -> "Thresholds":
         """What the owner of a task expects instead. What is not named stays, as far as the order allows it."""
-        dead = wanted.dead_after if wanted.dead_after is not None else self.dead_after
-        hung = wanted.hung_after if wanted.hung_after is not None else max(self.hung_after, dead)
-        dead = dead if wanted.dead_after is not None else min(dead, hung)
-        stale = wanted.stale_after if wanted.stale_after is not None else min(self.stale_after, dead / 2)
-        warn = wanted.warn_after if wanted.warn_after is not None else min(self.warn_after, stale / 2)
+        warn, stale, dead, hung = wanted.warn_after, wanted.stale_after, wanted.dead_after, wanted.hung_after
+        early = stale if stale is not None else warn  # the latest of those named that lie before dead
+        if dead is None:
+            dead = self.dead_after if early is None else max(self.dead_after, early * LATER)
+            dead = dead if hung is None else min(dead, hung)
+        if hung is None:
+            hung = max(self.hung_after, dead)
+        if stale is None:
+            stale = min(self.stale_after, dead / 2)
+            stale = stale if warn is None or stale > warn else (warn + dead) / 2
+        if warn is None:
+            warn = min(self.warn_after, stale / 2)
         try:
             return replace(self, warn_after=warn, stale_after=stale, dead_after=dead, hung_after=hung)
         except ValueError:

@@ -2,6 +2,7 @@
 
 import re
 
+from crewd.detection.liveness import moves
 from crewd.detection.options import Patience
 from crewd.model.process import ProcessSeen, ProcessState
 from crewd.model.run import Waiting
@@ -37,9 +38,19 @@ HINTS = (
 
 
 def diagnose(
-    process: ProcessSeen, waiting: Waiting | None, tool: str, hint: str, disk_full: bool, patience: Patience
+    process: ProcessSeen,
+    waiting: Waiting | None,
+    tool: str,
+    hint: str,
+    disk_full: bool,
+    patience: Patience,
+    streams: bool = False,
 ) -> Wedge:
-    """Sort a living, silent worker into one class, from the strongest evidence to the weakest."""
+    """Sort a living, silent worker into one class, from the strongest evidence to the weakest.
+
+    `streams`: an agent whose every word is followed. With no tool open it waits for its model, also where its
+    connections may not be seen.
+    """
     if process.state is ProcessState.STOPPED:
         return Wedge.STOPPED
     if waiting is not None:
@@ -53,11 +64,11 @@ def diagnose(
         if hint and pattern.search(hint):
             return wedge
     if activity is None:
-        return Wedge.UNKNOWN
+        return Wedge.API_STREAM_HANG if streams and not tool else Wedge.UNKNOWN
     if activity.cpu_ticks_per_second > 10 * patience.cpu_idle_ticks:
         return Wedge.CPU_LOOP
     if tool:
         return Wedge.TOOL_RUNNING
-    if activity.sockets:
+    if (streams or activity.sockets) and not moves(activity, patience, waits_for_model=streams):
         return Wedge.API_STREAM_HANG
     return Wedge.UNKNOWN

@@ -207,7 +207,7 @@ class Book:
                 )
             elif _hear(worker, task, observed, wall):
                 self.moved.append((entry, worker))
-            _note_wait(worker, entry.run, wall)
+            _note_wait(worker, entry.run, observed, wall)
             is_seen |= task.claim is not None or task.waiting is not None
             entry.workers[task.task_id] = worker
         self.left += [(entry.run.run_id, task_id) for task_id in former.keys() - entry.workers.keys()]
@@ -231,7 +231,7 @@ def _hear(worker: Worker, task: Task, observed: float, wall: float) -> bool:
         worker.fresh = worker.recalled = False
         worker.progress_at = wall
         worker.heard_at = _heard_at(task, observed)
-        worker.activity = None
+        worker.activity = worker.sample = None  # what it did before it moved says nothing of the silence after
         worker.exited = False
         if worker.gone_at is not None:
             worker.gone_at = None
@@ -249,11 +249,15 @@ def _heard_at(task: Task, observed: float) -> float:
     return observed + (task.lease.seconds if task.lease is not None else 0.0)
 
 
-def _note_wait(worker: Worker, run: Run, wall: float) -> None:
-    if worker.task.waiting is None and run.waiting is None:
+def _note_wait(worker: Worker, run: Run, observed: float, wall: float) -> None:
+    if worker.task.waiting is not None or run.waiting is not None:
+        if worker.waiting_since is None:
+            worker.waiting_since = wall
+    elif worker.waiting_since is not None:
+        # Its silence begins where the wait ended: neither the wait nor what lay before it counts.
         worker.waiting_since, worker.waited = None, 0.0
-    elif worker.waiting_since is None:
-        worker.waiting_since = wall
+        worker.heard_at = max(worker.heard_at, observed)
+        worker.activity = worker.sample = None
 
 
 def note_process(worker: Worker, seen: ProcessSeen, mono: float) -> None:

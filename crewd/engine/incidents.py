@@ -10,10 +10,14 @@ from crewd.detection.wedge import REMEDIES
 from crewd.engine.book import Entry, Worker
 from crewd.engine.options import PatrolOptions
 from crewd.model.event import Event
-from crewd.model.verdict import Incident, Level, Reason
+from crewd.model.verdict import Incident, Level, Reason, Wedge
 
 UNKILLABLE = "unkillable"
-APART = frozenset({UNKILLABLE})  # causes that the engine of managed runs tells of, whatever a worker's standing says
+# Causes that others tell of, whatever a worker's standing says.
+STUCK = frozenset({UNKILLABLE})  # the engine of managed runs
+SPENT = frozenset({"burn", "loop"})  # the book of what observed agents use
+APART = STUCK | SPENT
+STANDING: frozenset[str] = frozenset()  # all but those
 
 
 @dataclass(slots=True, eq=False)
@@ -25,13 +29,15 @@ class Incidents:
     def recall(self, incident: Incident) -> None:
         self.open.setdefault(incident.subject, {})[incident.cause] = incident
 
-    def set(self, subject: str, wanted: Iterable[Incident], wall: float, apart: bool = False) -> list[Incident]:
+    def set(
+        self, subject: str, wanted: Iterable[Incident], wall: float, of: frozenset[str] = STANDING
+    ) -> list[Incident]:
         """Make the open incidents of one subject those that are wanted; returns the ones that changed.
 
-        `apart`: those of the causes in APART alone are meant; without it, all the others.
+        `of`: the causes that are meant, STUCK or SPENT; without it, all that are not in APART.
         """
         known = self.open.get(subject, {})
-        before = {cause: incident for cause, incident in known.items() if (cause in APART) is apart}
+        before = {cause: each for cause, each in known.items() if (cause in of if of else cause not in APART)}
         others = {cause: incident for cause, incident in known.items() if cause not in before}
         after = {incident.cause: before.get(incident.cause, incident) for incident in wanted}
         changed = [incident for cause, incident in after.items() if cause not in before]
@@ -46,9 +52,9 @@ class Incidents:
             self.open.pop(subject, None)
         return changed
 
-    def apart(self) -> list[str]:
-        """Subjects with an open incident whose cause is in APART."""
-        return [subject for subject, open in self.open.items() if not APART.isdisjoint(open)]
+    def subjects(self, of: frozenset[str]) -> list[str]:
+        """Subjects with an open incident of one of these causes."""
+        return [subject for subject, open in self.open.items() if not of.isdisjoint(open)]
 
 
 def subject_of(run_id: str, task_id: str = "") -> str:
@@ -70,7 +76,9 @@ def worker_incidents(entry: Entry, worker: Worker, wall: float, options: PatrolO
             )
         case Level.STALE if standing.reason is Reason.STOPPED:
             return incident("stopped", "warning", f"{task.task_id} is stopped: {standing.because}")
-        case Level.STALE if standing.reason is Reason.SILENT and worker.verdict.row in NOTHING_MOVES:
+        case Level.STALE if standing.reason is Reason.SILENT and (
+            worker.verdict.row in NOTHING_MOVES or (task.streams and standing.wedge is Wedge.API_STREAM_HANG)
+        ):
             remedy = REMEDIES[standing.wedge] if standing.wedge is not None else ""
             return incident("silent", "warning", f"{task.task_id} is alive and silent: {standing.because}. {remedy}")
         case Level.WAITING if worker.waiting_since is not None:

@@ -14,6 +14,7 @@ from crewd.model.moment import Reading
 from crewd.model.process import ProcessState
 from crewd.model.verdict import RANK, Level, Reason, Standing
 
+RUNNER = "runner"  # role of a process above the worker
 AT_ONCE, NEVER = -math.inf, math.inf
 SILENT_LEVELS = (Level.STALE, Level.DEAD)
 
@@ -41,12 +42,18 @@ class Court(msgspec.Struct, frozen=True):
         own = thresholds_for(self.default, self.overrides, run.runtime, run.crew, task.task_type, task.tool)
         if task.expectation is not None:
             own = own.expecting(task.expectation)
-        return own.stretched(self.stretch(worker, observed))
+        if not task.streams:
+            return own.stretched(self.stretch(worker, observed))
+        # An agent thinks for a minute, speaks, and thinks again: that it is warned of more seldom must not put off
+        # the moment from which its model counts as hung, or the program itself would react first.
+        return own.warned_later(self._flapping(worker, observed)).stretched(self.health)
 
     def stretch(self, worker: Worker, observed: float) -> float:
-        """By what this worker's thresholds are multiplied in this round; 1 or more."""
-        flapping = self.patience.flapping_factor if is_flapping(worker.standing, observed) else 1.0
-        return flapping * self.health
+        """By how much this worker's thresholds are multiplied in this round at most; 1 or more."""
+        return self._flapping(worker, observed) * self.health
+
+    def _flapping(self, worker: Worker, observed: float) -> float:
+        return self.patience.flapping_factor if is_flapping(worker.standing, observed) else 1.0
 
 
 def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> Evidence:
@@ -67,6 +74,8 @@ def evidence_of(entry: Entry, worker: Worker, observed: float, court: Court) -> 
         unread=unread.value if unread is not None else "",
         unread_rounds=max(entry.unread_rounds, worker.unread_rounds),
         fresh=worker.fresh,
+        streams=worker.task.streams,
+        above=worker.task.claim is not None and worker.task.claim.role == RUNNER,
     )
 
 
@@ -118,10 +127,16 @@ def judge_worker(entry: Entry, worker: Worker, observed: float, court: Court) ->
 
 def _diagnosed(worker: Worker, evidence: Evidence, court: Court, standing: Standing) -> Standing:
     """Name the wedge of a living, silent worker. Nothing is known of one that cannot be seen."""
-    if evidence.process.state is ProcessState.HIDDEN and not worker.task.hint:
+    if evidence.process.state is ProcessState.HIDDEN and not (worker.task.hint or evidence.streams):
         return standing
     wedge = diagnose(
-        evidence.process, evidence.waiting, evidence.tool, worker.task.hint, court.disk_full, court.patience
+        evidence.process,
+        evidence.waiting,
+        evidence.tool,
+        worker.task.hint,
+        court.disk_full,
+        court.patience,
+        evidence.streams,
     )
     if wedge is standing.wedge:
         return standing

@@ -13,8 +13,13 @@ from crewd.detection.identity import Here
 from crewd.detection.options import Override, Patience, Thresholds
 from crewd.engine.book import Book, Entry, Worker
 from crewd.engine.braking import Braking
+from crewd.engine.burning import Burning
 from crewd.engine.figures import Figures
+from crewd.engine.hints import Refusals
 from crewd.engine.incidents import (
+    SPENT,
+    STANDING,
+    STUCK,
     Incidents,
     incident_event,
     run_incidents,
@@ -71,6 +76,8 @@ class Patrol:
     beforehand: Callable[[], None] = lambda: None  # called before each look
     managed: Callable[[], ManagedFigures | None] = lambda: None  # how managed runs stand; None: there are none
     oversight: Oversight = field(default_factory=Oversight)
+    burning: Burning = field(default_factory=Burning)
+    refusals: Refusals = field(default_factory=Refusals)
     started_at: float = 0.0
     overflows: int = 0  # of file notification, since the last round: nothing is lost by them, the round reads all
     letters: Letters = field(init=False)
@@ -103,6 +110,7 @@ class Patrol:
         for incident in memory.incidents_open:
             self.incidents.recall(incident)
             self.oversight.recall(incident)
+            self.burning.recall(incident)
 
     async def run(self) -> None:
         """Patrol until cancelled."""
@@ -123,6 +131,7 @@ class Patrol:
             await self.lookout.find()
         self.beforehand()
         await self._look(now, figures)
+        self._weigh(now)
         await self._see(now, figures)
         self._judge(now, figures)
         self._oversee(now)
@@ -139,9 +148,23 @@ class Patrol:
         left = self.book.left
         self.recorder.tidings.gone += left
         self.braking.forget(left)
+        self.refusals.forget(left)
         for run_id, task_id in left:
             self._set_incidents(subject_of(run_id, task_id), [], now)
         left.clear()
+
+    def _weigh(self, now: Reading) -> None:
+        """LOOK at what the agents of observed runs use, against what they do: of those runs alone that changed."""
+        self.burning.begin()
+        for run_id in self.intake.touched:
+            entry = self.book.entries.get(run_id)
+            if entry is None:
+                for subject in self.burning.forget(run_id):
+                    self._set_incidents(subject, [], now, SPENT)
+            elif entry.root not in self.intake.managed:
+                for subject, wanted, events in self.burning.follow(entry.run, now.wall):
+                    self._set_incidents(subject, wanted, now, SPENT)
+                    self.recorder.tidings.tell(*events)
 
     async def _see(self, now: Reading, figures: Figures) -> None:
         """LOOK, at the kernel: which of the processes that the files name are alive, and do something."""
@@ -172,7 +195,7 @@ class Patrol:
         before = worker.process
         self.witness.see(worker, here, now)
         observed = self.book.observed.get(entry.root, 0.0)
-        if worker.process.identity is not None and worker.silence(observed) >= self.thresholds.warn_after:
+        if worker.process.identity is not None and worker.silence(observed) >= self._looked_at_after(worker):
             self.witness.sample(worker, observed, self.options.activity_every)
         if worker.process != before:
             worker.noticed = True
@@ -181,6 +204,13 @@ class Patrol:
             self.intake.touched.add(entry.run.run_id)
         if worker.gone_at is not None and now.mono - worker.gone_at < self.options.exit_settle:
             self._confirm_in = self.options.exit_settle
+
+    def _looked_at_after(self, worker: Worker) -> float:
+        """Silence in seconds from which it is asked what a worker does: no later than it could be warned of."""
+        wanted, usual = worker.task.expectation, self.thresholds.warn_after
+        if wanted is None or wanted.warn_after is None:
+            return usual
+        return min(usual, wanted.warn_after)
 
     def _judge(self, now: Reading, figures: Figures) -> None:
         """JUDGE everyone whose verdict could differ; DECIDE: observed workers are reported, never touched."""
@@ -195,8 +225,10 @@ class Patrol:
                 if is_due(entry, worker, observed):
                     before, judged = worker.standing, worker.verdict
                     judge_worker(entry, worker, observed, court)
-                    if worker.standing.level is Level.DEAD and entry.root not in self.intake.managed:
-                        self.letters.died(entry, worker)
+                    if entry.root not in self.intake.managed:
+                        self.refusals.note(entry, worker)
+                        if worker.standing.level is Level.DEAD:
+                            self.letters.died(entry, worker)
                     if worker.verdict != judged:
                         self.intake.touched.add(entry.run.run_id)
                     self.braking.note(entry, worker)
@@ -216,7 +248,7 @@ class Patrol:
         tidings.tell(*self.oversight.look(self.managed(), self.pace.gap.counted, self.options.interval, now.wall))
         self.letters.over_threshold(self.pace.running, per_hour, now, tidings)
         about_all = self.braking.incidents(now.wall) + self.letters.incidents(now.wall, per_hour)
-        about_all += self.oversight.incidents(now.wall)
+        about_all += self.oversight.incidents(now.wall) + self.burning.incidents(now.wall)
         about_all += [
             stranger_incident(run_id, root, why.value, now.wall)
             for run_id, (root, why, rounds) in list(self.intake.strangers.items())[:STRANGERS_TOLD]
@@ -224,10 +256,13 @@ class Patrol:
         ]
         self._set_incidents("crewd", about_all, now)
         stuck = self.oversight.unkillable(self._crew_of, now.wall)
-        for subject in {*stuck, *self.incidents.apart()}:
+        for subject in {*stuck, *self.incidents.subjects(STUCK)}:
             # After a start it takes a while to find again who does not end.
             if subject in stuck or not self.pace.hold.on:
-                self._set_incidents(subject, [stuck[subject]] if subject in stuck else [], now, apart=True)
+                self._set_incidents(subject, [stuck[subject]] if subject in stuck else [], now, STUCK)
+        for subject in self.incidents.subjects(SPENT):
+            if not self.pace.hold.on and not self.burning.knows(subject):
+                self._set_incidents(subject, [], now, SPENT)  # of a former crewd, and nobody is at work there
 
     def _settle(self, now: Reading) -> None:
         """Label the dead verdicts whose truth has arrived. After this, the round's progress is old news."""
@@ -307,8 +342,10 @@ class Patrol:
         run = self.book.known(run_id)
         return run.crew if run is not None else ""
 
-    def _set_incidents(self, subject: str, wanted: list[Incident], now: Reading, apart: bool = False) -> None:
-        for incident in self.incidents.set(subject, wanted, now.wall, apart):
+    def _set_incidents(
+        self, subject: str, wanted: list[Incident], now: Reading, of: frozenset[str] = STANDING
+    ) -> None:
+        for incident in self.incidents.set(subject, wanted, now.wall, of):
             self.recorder.tidings.incidents.append(incident)
             self.recorder.tidings.tell(incident_event(incident, now.wall))
 
@@ -349,6 +386,7 @@ class Patrol:
             self.letters.totals(),
             self.verdicts.counts(),
             self.oversight.figures,
+            self.refusals.told(),
         )
         touched.clear()
         return snapshot

@@ -27,6 +27,7 @@ class Picture:
         letters: Mapping[str, tuple[int, float | None]],
         verdicts_open: Mapping[tuple[str, str], int],
         managed: ManagedFigures | None = None,
+        refused: tuple[tuple[str, str], ...] = (),
     ) -> Snapshot:
         """Make this round's snapshot. `touched` names the runs whose view is out of date."""
         if touched:
@@ -47,6 +48,7 @@ class Picture:
             dead_letters=dict(letters),
             verdicts_open=dict(verdicts_open),
             managed=managed,
+            refused=refused,
             thresholds={
                 "default": {
                     "warn": self.thresholds.warn_after,

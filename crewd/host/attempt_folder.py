@@ -11,7 +11,7 @@ from typing import NamedTuple
 from crewd.host.writing import write_all
 
 STDIN, STDOUT, STDERR, EXIT = "stdin", "stdout", "stderr", "exit"
-PAYLOAD, RESULT, BEAT, TASK_SENT = "payload.json", "result.json", "beat.json", "task-sent"
+PAYLOAD, RESULT, BEAT, TASK_SENT, OPENING = "payload.json", "result.json", "beat.json", "task-sent", "opening.json"
 MODE = 0o700
 SECRET_MAX = 64 * 1024  # bytes of one credential
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -32,6 +32,38 @@ class Park(msgspec.Struct, frozen=True, gc=False):
 Decision = RetryAt | GiveUp | Park
 
 
+class Resume(msgspec.Struct, frozen=True, gc=False):
+    """The next attempt goes on with the session of the one before."""
+
+    session: str
+    reason: str
+    saved_tokens: int = 0  # that the attempts of this session have used before, and that need not be used again
+
+
+class Fresh(msgspec.Struct, frozen=True, gc=False):
+    """The next attempt begins from nothing."""
+
+    reason: str
+
+
+class Neither(msgspec.Struct, frozen=True, gc=False):
+    """No attempt may follow: whatever it did might be done a second time."""
+
+    reason: str
+
+
+Rung = Resume | Fresh | Neither
+
+
+class Alarm(msgspec.Struct, frozen=True, gc=False):
+    """An agent goes in circles, burns tokens, or has spent what it may. `then` is what follows: warn, stop, park."""
+
+    cause: str  # "loop", "burn", "budget"
+    scope: str  # of a budget: "task", "run", "crew", "day"; otherwise "task"
+    then: str
+    words: str  # one sentence for a person
+
+
 class Start(msgspec.Struct, frozen=True, gc=False):
     """What the scheduler chose: whom to start now, why others wait, and when to look again."""
 

@@ -152,7 +152,8 @@ class ManagedTask(msgspec.Struct, frozen=True, gc=False):
     attempts: tuple[AttemptRecord, ...] = ()
     budget_from: int = 0  # attempts up to this number were spent before a redrive
     first_started_at: float | None = None  # of the present budget
-    usage: Usage | None = None  # of all attempts
+    usage: Usage | None = None  # of all attempts, as far as it is noted
+    attempt_usage: Usage | None = None  # of the newest of them
     artifacts: tuple[Artifact, ...] = ()
     late: int = 0  # results that came behind their fence: recorded, counted, never merged
 

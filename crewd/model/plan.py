@@ -104,6 +104,40 @@ class StopPlan(msgspec.Struct, frozen=True, gc=False):
     drain: float = 2.0  # for what an attempt that ended by itself left behind
 
 
+class ResumePlan(msgspec.Struct, frozen=True, gc=False):
+    """Whether another attempt goes on with the session of the one before (docs/agents.md)."""
+
+    mode: str = "auto"  # or "never"
+    attempts_max: int = 2  # in a row that go on with one session; the next begins afresh
+    tree: str = "same"  # only where the working tree is as the attempt before left it; or "any"
+
+
+class BudgetPlan(msgspec.Struct, frozen=True, gc=False):
+    """What may be used. Tokens are counted in and out, without what came from a cache. None: no limit."""
+
+    tokens: int | None = None
+    cost_usd: float | None = None
+    warn_ratio: float = 0.8
+    on_exceeded: str = "stop"  # or "park": wait until a person or a new day lets it go on; or "warn"
+
+
+class WatchPlan(msgspec.Struct, frozen=True, gc=False):
+    """What is watched in an agent's own words, and what follows. All times are seconds; 0 as a count: never."""
+
+    stream_hang_after: float = 240.0  # silence of its model, with no tool open; the programs themselves react at 300
+    on_stream_hang: str = "report"  # or "stop": the attempt ends as provider_error, and the ladder resumes it
+    park_after: float = 120.0  # a wait for the provider as long as this frees the slot; 0: never
+    same_tool_warn: int = 5  # times that one tool is called with one input, one after the other
+    same_tool_max: int = 20
+    same_error_warn: int = 5  # times in a row that a tool fails with the same words
+    same_error_max: int = 20
+    on_loop: str = "stop"  # at `max`; or "park", or "warn"
+    burn_tokens_min: int = 200_000  # tokens without anything new below which nothing burns
+    burn_factor: float = 8.0  # times the usual amount between two new things
+    on_burn: str = "warn"  # or "stop", or "park"
+    on_denied: str = "fail"  # a tool that it was not allowed to use spoils success; or "allow"
+
+
 class TaskPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One task, with every default filled in."""
 
@@ -136,6 +170,13 @@ class TaskPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     executor: str = "default"
     provider: str = ""  # names the circuit; "": the executor's
     variants: Mapping[str, str] = {}
+    profile: str = ""  # of an agent command line; "": any command
+    prompt: str | None = None  # with a profile: what the agent is asked; it is given as the profile says
+    idempotent: bool = True  # may be carried out twice; False: only what provably goes on is tried again
+    account: str = ""  # whose credentials it uses: a part of the circuit's name
+    resume: ResumePlan = ResumePlan()
+    budget: BudgetPlan = BudgetPlan()
+    watch: WatchPlan = WatchPlan()
 
 
 class RunPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -148,6 +189,7 @@ class RunPlan(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     tasks: tuple[TaskPlan, ...]
     max_parallel: int | None = None  # tasks of this run at one time
     source: str = ""  # the file or request it came from, for display
+    budget: BudgetPlan = BudgetPlan()  # of all tasks together
 
     def task(self, task_id: str) -> TaskPlan:
         """Find a task. Raises KeyError."""

@@ -105,6 +105,9 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None = None
     extra: dict[str, str] = {}  # fields that this version does not know, as JSON text, capped
     expectation: Expectation | None = None
+    # Of an observed agent: digests of its latest tool calls, 4 bytes each. None: its runtime tells of none.
+    calls: bytes | None = None
+    streams: bool = False  # an agent whose every word is followed: with no tool open it waits for its model
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):

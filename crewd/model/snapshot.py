@@ -54,6 +54,14 @@ class Health(msgspec.Struct, frozen=True):
     parts: Mapping[str, bool] = {}  # part -> ready
 
 
+class BudgetFigures(msgspec.Struct, frozen=True):
+    """What is used of every budget, and how fast just now."""
+
+    # (scope, crew) -> the part that is used. Scopes: day (crew ""), crew, and of runs and tasks the fullest.
+    ratios: Mapping[tuple[str, str], float] = {}
+    burn: Mapping[str, tuple[float, float | None]] = {}  # crew -> tokens and usd in a second; None: unknown
+
+
 class ManagedFigures(msgspec.Struct, frozen=True):
     """How managed runs stand with the engine that runs them, as of one round."""
 
@@ -64,6 +72,7 @@ class ManagedFigures(msgspec.Struct, frozen=True):
     circuits: Mapping[str, str] = {}  # name -> closed, half_open, open
     paused: tuple[str, ...] = ()  # scopes: "daemon", "crew:NAME", "executor:NAME"
     stuck: Mapping[str, str] = {}  # RUN/TASK/ATTEMPT -> why it does not end
+    budgets: BudgetFigures = BudgetFigures()
     messages: Mapping[str, int] = {}  # type -> messages of protocol workers whose attempt is over, since the start
     succeeded_at: float = 0.0  # wall time of the scheduler's latest complete turn; 0: none yet. Compared, for display
     violations: tuple[str, ...] = ()  # invariants that were found broken since the start
@@ -81,6 +90,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     verdicts_open: Mapping[tuple[str, str], int] = {}  # (runtime, reason) -> open `dead` verdicts
     thresholds: Mapping[str, Mapping[str, float]] = {}  # runtime -> level -> seconds
     managed: ManagedFigures | None = None  # None: crewd only watches
+    refused: tuple[tuple[str, str], ...] = ()  # run and task of live observed workers whose provider refuses them
     strangers: Mapping[str, ReadResult] = {}  # runs of which nothing could ever be read: only their names are known
 
     def silence(self, view: RunView, worker: WorkerView) -> float:

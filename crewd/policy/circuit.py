@@ -15,6 +15,9 @@ from crewd.policy.handling import handling_of
 from crewd.policy.retry import RETRY_AFTER_MAX, named_wait
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
+# With these it is the provider that names a wait, and what it tells one task is true of all.
+SPEAKS_FOR_ALL = frozenset({ErrorClass.RATE_LIMITED, ErrorClass.PROVIDER_ERROR})
+HINT = "hint:"  # before the class, where it is somebody else who was refused
 CLOCK_SLACK = 60.0  # seconds; a clock that was set back further than this is told from one that is corrected
 DOUBLINGS_MAX = 64  # of the wait; more would only make a number that cannot be held
 
@@ -53,7 +56,7 @@ def failed(
     """Count an attempt that failed at the wall time `now`. `retry_after`: seconds before which nobody may try again.
 
     Only classes that speak of the provider count (`Handling.opens_circuit`); any other failure proves neither
-    that it is well nor that it is not.
+    that it is well nor that it is not. A provider that itself names a wait of `open_for` or more is believed at once.
     """
     circuit = advance(circuit, now, options)
     handling = handling_of(error_class)
@@ -63,10 +66,27 @@ def failed(
     circuit = replace(circuit, failures=counted)
     if circuit.state == OPEN:  # it was under way when the circuit opened
         return _waiting_longer(circuit, retry_after, now)
-    alike = sum(1 for _, each in counted if each == error_class)
-    if circuit.state == HALF_OPEN or handling.pauses or alike >= options.failures:
+    told = error_class in SPEAKS_FOR_ALL and named_wait(retry_after) >= options.open_for
+    if circuit.state == HALF_OPEN or handling.pauses or told or _enough(circuit, error_class, options):
         return _opened(circuit, error_class, retry_after, now, options)
     return circuit
+
+
+def hinted(circuit: CircuitState, error_class: ErrorClass, now: float, options: CircuitOptions) -> CircuitState:
+    """Hear at the wall time `now` that somebody else, whom crewd only watches, was refused by the same provider.
+
+    It counts as one failure of the class, at most once in a window, and only beside a failure of our own: whoever
+    writes the files of a watched run cannot open a circuit. One that is open or recovers has better news of its own.
+    """
+    circuit = advance(circuit, now, options)
+    if circuit.state != CLOSED or not handling_of(error_class).opens_circuit:
+        return circuit
+    word = f"{HINT}{error_class}"
+    counted = _counted(circuit.failures, now, options)
+    if all(each != word for _, each in counted):
+        counted = (*counted, (now, word))
+    circuit = replace(circuit, failures=counted)
+    return _opened(circuit, error_class, None, now, options) if _enough(circuit, error_class, options) else circuit
 
 
 def succeeded(circuit: CircuitState, now: float, options: CircuitOptions) -> CircuitState:
@@ -100,6 +120,13 @@ def advance(circuit: CircuitState, now: float, options: CircuitOptions) -> Circu
     if circuit.state != OPEN or _left(circuit, now, options) > 0:
         return circuit
     return replace(circuit, state=HALF_OPEN, ramp=options.ramp_from)
+
+
+def _enough(circuit: CircuitState, error_class: ErrorClass, options: CircuitOptions) -> bool:
+    """Whether the failures of one class open a circuit. A hint is worth one of them, and alone it is nothing."""
+    own = sum(1 for _, each in circuit.failures if each == error_class)
+    hints = any(each == f"{HINT}{error_class}" for _, each in circuit.failures)
+    return own > 0 and own + hints >= options.failures
 
 
 def _counted(

@@ -124,13 +124,13 @@ CHATTER = re.compile(
     r"|ripgrep is not available|\[startup\] |the 'metricreader' option"
 )
 
-UNIT_SECONDS = {"": 1.0, "ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+UNIT_SECONDS = {"": 1.0, "ms": 0.001, "milli": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _NUMBER = r"\d{1,12}(?:\.\d{1,12})?"
-_UNIT = r"(?:ms|milliseconds?|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?)"
+_UNIT = r"(?:ms|milliseconds?|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?)"
 _AMOUNT = rf"{_NUMBER}(?:\s?{_UNIT})?(?![a-z])\s?"
 # "retry after 7s", "try again in 1m3.5s", "Retry-After: 30"; not "Retrying after", which a program chose by itself.
 WAIT = re.compile(
     r"\b(?:(?:re)?try (?:again )?in|retry[ _-]?after|retry[ _-]?delay|wait(?: for)?)[\"']?\s?[:=]?\s?[\"']?"
     rf"((?:{_AMOUNT}){{1,3}})"
 )
-QUANTITY = re.compile(rf"({_NUMBER})\s?(ms|milli|[smh]|)")
+QUANTITY = re.compile(rf"({_NUMBER})\s?(ms|milli|[smhd]|)")

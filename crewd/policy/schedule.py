@@ -195,6 +195,7 @@ class _Doors:
             ("daemon", "crewd"),
             (f"crew:{task.crew}", f"the crew {task.crew}"),
             (f"executor:{task.executor}", f"the executor {task.executor}"),
+            (f"run:{task.key[0]}", "the run"),
         ):
             pause = self._pauses.get(scope)
             if pause is None:

@@ -56,6 +56,12 @@ BAD_LINES = (
     "bad_utf8", "bad_json", "not_object", "duplicate_key", "too_deep", "nan", "bad_field", "line_too_long",
     "wrong_id", "before_ready", "ready_again",
 )  # fmt: skip
+# Agents that crewd understands, how they begin, and what it says of them (docs/agents.md).
+PROFILES = ("claude", "codex", "gemini", "pi")
+RUNGS = ("fresh", "resume")
+ALARMS = ("loop", "burn", "budget")
+THEN = ("warn", "stop", "park")
+ALARM_EVENTS = {"worker.looping": "loop", "worker.burning": "burn", "budget.alarmed": "budget"}
 # The promises that are checked while crewd runs; the numbers are those of the guarantees page.
 INVARIANTS = ("I2", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I18")
 
@@ -116,14 +122,14 @@ TOLD = (
     Family(
         "crew_tokens_total",
         C,
-        "Tokens used by tasks that ended, as their runtime counted them.",
+        "Tokens used: by managed tasks as they are noted, every few seconds; by others once they ended.",
         ("runtime", "model", "direction"),
         dotted=("crew.task.tokens_total",),
     ),
     Family(
         "crew_cost_usd_total",
         C,
-        "Cost of tasks that ended, in US dollars, as their runtime counted it. Absent where it is unknown.",
+        "Cost in US dollars, as its runtime or program counted it. Absent where it is unknown.",
         ("runtime", "model"),
     ),
     Family(
@@ -201,6 +207,36 @@ TOLD = (
         "Time from when an attempt of a managed task could have started to when it was given a slot.",
         ("task_type",),
         QUEUE,
+    ),
+    Family(
+        "crew_agent_starts_total",
+        C,
+        "Attempts of agents that began, afresh or by resuming the session of the attempt before.",
+        ("profile", "rung"),
+    ),
+    Family(
+        "crew_agent_saved_tokens_total",
+        C,
+        "Tokens that attempts before had put into a session, and that its resumption need not spend again.",
+        ("profile",),
+    ),
+    Family(
+        "crew_agent_refusals_total",
+        C,
+        "Attempts of agents whose provider refused a request, by the class of the first refusal.",
+        ("profile", "error_class"),
+    ),
+    Family(
+        "crew_agent_alarms_total",
+        C,
+        "Agents that went in circles, burnt tokens or spent a budget, by what followed.",
+        ("cause", "then"),
+    ),
+    Family(
+        "crew_agent_unknown_formats_total",
+        C,
+        "Attempts of agents in whose output something was not known: another version of the program, perhaps.",
+        ("profile",),
     ),
     Family(
         "crew_fenced_results_total",
@@ -291,6 +327,19 @@ STATE = (
         G,
         "The circuit of a provider or executor: 0 closed, 1 half open, 2 open. Absent until one failed.",
         ("circuit",),
+    ),
+    Family(
+        "crew_budget_used_ratio",
+        G,
+        "The part of a budget that is used: of the day, of a crew's day, and of the fullest run and task of a crew.",
+        ("scope", "crew"),
+    ),
+    Family("crew_burn_tokens_per_second", G, "Tokens that a crew used in a second, over 300 s.", ("crew",)),
+    Family(
+        "crew_burn_usd_per_second",
+        G,
+        "What a crew cost in a second, over 300 s. Absent where it is unknown.",
+        ("crew",),
     ),
     Family("crewd_attempts_running", G, "Attempts of managed tasks at work, until nothing of them is left."),
     Family("crewd_attempts_max", G, "Attempts of managed tasks that may be at work at one time."),

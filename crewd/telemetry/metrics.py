@@ -57,6 +57,7 @@ class Metrics:
         ):
             for value in values:
                 self._tallies.exist(name, value)
+        self._meet_agents()
         # First of all, so that no name of others takes the place of one of crewd's own.
         for executor, error_class in product(options.executors, known.ERROR_CLASSES):
             self._tallies.exist("crew_task_errors_total", executor, error_class)
@@ -169,6 +170,17 @@ class Metrics:
                 if waited is not None:
                     task_type = _text(data, "task_type")
                     tallies.observe("crew_task_queue_duration_seconds", task_type, amount=waited)
+            case "attempt.started":
+                self._count_agent_start(event)
+            case "worker.refused":
+                labels = _profile(data), _text(data, "error_class")
+                tallies.count("crew_agent_refusals_total", *labels)
+            case "worker.looping" | "worker.burning" | "budget.alarmed":
+                then = _text(data, "then")
+                if then in known.THEN:
+                    tallies.count("crew_agent_alarms_total", known.ALARM_EVENTS[event.type], then)
+            case "worker.format_unknown":
+                tallies.count("crew_agent_unknown_formats_total", _profile(data))
             case "attempt.finished":
                 if "error_class" in data:
                     labels = _text(data, "executor"), _text(data, "error_class")
@@ -184,6 +196,16 @@ class Metrics:
                 if isinstance(kinds, Mapping):
                     for kind in known.BAD_LINES:
                         tallies.count("crewd_worker_protocol_errors_total", kind, amount=_number(kinds, kind) or 0.0)
+
+    def _count_agent_start(self, event: Event) -> None:
+        rung = event.data.get("rung")
+        if rung not in known.RUNGS:
+            return  # any other command
+        profile = _profile(event.data)
+        self._tallies.count("crew_agent_starts_total", profile, str(rung))
+        self._tallies.count(
+            "crew_agent_saved_tokens_total", profile, amount=_number(event.data, "saved_tokens") or 0.0
+        )
 
     def _count_run_end(self, event: Event) -> None:
         self._tallies.count("crew_runs_finished_total", event.runtime, event.crew, RUN_OUTCOME[event.type])
@@ -301,6 +323,18 @@ class Metrics:
         for reason in known.LETTER_REASONS:
             exist("crew_dead_letters_total", runtime, UNKNOWN, reason)
 
+    def _meet_agents(self) -> None:
+        exist = self._tallies.exist
+        for profile in known.PROFILES:
+            exist("crew_agent_saved_tokens_total", profile)
+            exist("crew_agent_unknown_formats_total", profile)
+            for rung in known.RUNGS:
+                exist("crew_agent_starts_total", profile, rung)
+            for error_class in known.ERROR_CLASSES:
+                exist("crew_agent_refusals_total", profile, error_class)
+        for cause, then in product(known.ALARMS, known.THEN):
+            exist("crew_agent_alarms_total", cause, then)
+
     def _meet_crew(self, runtime: str, crew: str, task_types: Iterable[str]) -> None:
         exist = self._tallies.exist
         exist("crew_run_duration_seconds", runtime, crew)
@@ -335,6 +369,11 @@ class Metrics:
 def _text(data: Mapping[str, object], key: str) -> str:
     value = data.get(key)
     return value if isinstance(value, str) and value else UNKNOWN
+
+
+def _profile(data: Mapping[str, object]) -> str:
+    name = _text(data, "profile")
+    return name if name in known.PROFILES else UNKNOWN
 
 
 def _delay(data: Mapping[str, object]) -> float | None:

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import (
 )
 
 from crewd import __version__
-from crewd.model.snapshot import ManagedFigures, Snapshot
+from crewd.model.snapshot import BudgetFigures, ManagedFigures, Snapshot
 from crewd.telemetry import families as known
 from crewd.telemetry.census import Census, take
 from crewd.telemetry.families import STATE, Family, Kind
@@ -91,6 +91,7 @@ class State:
         yield from self._per_crew(snapshot, census, crews)
         if snapshot.managed is not None:
             yield self._circuits(snapshot.managed)
+            yield from self._budgets(snapshot.managed.budgets)
 
     def collect_self(self) -> Iterator[Metric]:
         """Give the families about crewd itself."""
@@ -172,6 +173,24 @@ class State:
             by_crew = {(crew,): number for crew, number in snapshot.managed.retries_pending.items()}
             pending = self._merge(by_crew, ("crew",))
             yield _gauge("crew_retries_pending", {(crew,): pending[crew,] for crew in crews})
+
+    def _budgets(self, budgets: BudgetFigures) -> Iterator[Metric]:
+        """How full the purse is. Crews that share a label share the fullest budget, and add up what they burn."""
+        crew_label = ("crew",)
+        ratios: dict[Labels, float] = {}
+        for (scope, crew), share in budgets.ratios.items():
+            named = (scope, *self._labels((crew,), crew_label)) if crew else (scope, "")
+            ratios[named] = max(share, ratios.get(named, 0.0))
+        yield _gauge("crew_budget_used_ratio", ratios)
+        tokens: dict[Labels, float] = {}
+        usd: dict[Labels, float] = {}
+        for crew, (of_tokens, of_usd) in budgets.burn.items():
+            named = self._labels((crew,), crew_label)
+            tokens[named] = tokens.get(named, 0.0) + of_tokens
+            if of_usd is not None:
+                usd[named] = usd.get(named, 0.0) + of_usd
+        yield _gauge("crew_burn_tokens_per_second", tokens)
+        yield _gauge("crew_burn_usd_per_second", usd)
 
     def _circuits(self, managed: ManagedFigures) -> Metric:
         """The worst of those that share a label value."""

@@ -21,7 +21,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 def options(command: click.Command) -> set[str]:
-    inner = command.commands.values() if isinstance(command, click.Group) else [command]
+    inner = [command, *command.commands.values()] if isinstance(command, click.Group) else [command]
     return {
         option
         for each in inner

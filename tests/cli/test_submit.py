@@ -132,3 +132,125 @@ def test_waiting_leaves_as_the_run_ends(tmp_path: Path, status: str, code: int) 
     result, _ = submit(tmp_path, "--wait", contract=Contract(routes))
     assert result.exit_code == code
     assert f"r-1 {status}: 1 of 1 done" in result.stdout
+
+
+# Without starting anything.
+
+AGENT = """
+name = "nightly"
+crew = "blue"
+budget = { tokens = 5000 }
+
+[[tasks]]
+id = "a"
+executor = "writer"
+prompt = "hunter2 is no word of a command. {long}"
+"""
+SETTINGS = """
+[executors.writer]
+profile = "codex"
+command = ["codex", "exec", "-s", "workspace-write", "--api-key", "hunter3"]
+model = "gpt-5.1-codex"
+account = "team-a"
+env = { RUST_LOG = "warn", GITHUB_TOKEN = "ghp_hunter2hunter2hunter2" }
+secrets = { CODEX_API_KEY = "openai-team-a" }
+budget = { cost_usd = 2.5, on_exceeded = "park" }
+"""
+
+
+def dry_run(tmp_path: Path, *arguments: str, text: str = AGENT, settings: str = SETTINGS) -> Result:
+    (tmp_path / "run.toml").write_text(text.replace("{long}", "x" * 1000))
+    (tmp_path / "crewd.toml").write_text(settings)
+    (tmp_path / "credentials").mkdir(exist_ok=True)
+    (tmp_path / "credentials/openai-team-a").write_text("hunter4-hunter4")
+    return crewd(
+        "submit", str(tmp_path / "run.toml"), "--dry-run", *arguments, "--config", str(tmp_path / "crewd.toml"),
+        folder=tmp_path, environ={"CREWD_SECRETS__FOLDER": str(tmp_path / "credentials")},
+    )  # fmt: skip
+
+
+def test_a_dry_run_shows_what_would_be_run_and_how_without_a_daemon(tmp_path: Path) -> None:
+    result = dry_run(tmp_path)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["nightly of crew blue: 1 task; nothing was started", "  budget    5000 tokens, then stop"]
+    shown = {line[2:11].strip(): line[12:] for line in lines[4:] if not line.startswith("  env")}
+    assert shown["command"] == "codex exec --json -m gpt-5.1-codex -s workspace-write --api-key '***'"
+    assert shown["prompt"].endswith(", 1033 characters, on stdin")
+    assert len(shown["prompt"]) < 200
+    assert shown["folder"] == str(tmp_path)
+    assert shown["profile"] == "codex (executor writer)"
+    assert "CODEX_API_KEY" not in shown["passed on"], "crewd's own is not for this account"
+    assert "HTTPS_PROXY" in shown["passed on"]
+    assert shown["stop"] == "INT, 10 s; TERM, 5 s; KILL to all that is left"
+    assert shown["circuit"] == "openai/team-a/gpt-5"
+    assert shown["budget"] == "2.5 USD, then park"
+    assert shown["resume"] == "2 attempts in a row go on with one session, where the working tree is as it was left"
+    assert [line.strip() for line in lines if line.startswith("  env")] == [
+        "env       RUST_LOG=warn",
+        "env       GITHUB_TOKEN=***",
+        "env       CODEX_API_KEY from the credential openai-team-a",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["credentials", "crewd.toml", "run.toml"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_no_secret_is_ever_part_of_a_dry_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    text = AGENT + 'env = { WITHIN = "before hunter4-hunter4 behind" }\n'
+    told = dry_run(tmp_path, *arguments, text=text).stdout
+    assert "before *** behind" in told
+    for secret in ("hunter3", "ghp_hunter2", "hunter4"):
+        assert secret not in told
+
+
+def test_a_dry_run_is_told_to_programs_too(tmp_path: Path) -> None:
+    told = json.loads(dry_run(tmp_path, "--json").stdout)
+    (task_told,) = told.pop("tasks")
+    assert told == {
+        "run_id": None,
+        "crew": "blue",
+        "name": "nightly",
+        "budget": {"tokens": 5000, "cost_usd": None, "warn_ratio": 0.8, "on_exceeded": "stop"},
+    }
+    assert task_told["command"][-2:] == ["--api-key", "***"]
+    assert (task_told["profile"], task_told["circuit"], task_told["stdin"]) == (
+        "codex", "openai/team-a/gpt-5", "prompt",
+    )  # fmt: skip
+    assert task_told["env_from_credentials"] == {"CODEX_API_KEY": "openai-team-a"}
+    assert task_told["resume"] == {"attempts_max": 2, "tree": "same"}
+
+
+def test_a_profiles_own_variables_are_told_apart(tmp_path: Path) -> None:
+    text = '[[tasks]]\nid = "a"\nprofile = "gemini"\nprompt = "p"\nresume = { mode = "never" }\nidempotent = false\n'
+    told = dry_run(tmp_path, text=text).stdout
+    assert "  env       GEMINI_CLI_NO_RELAUNCH=true (profile)\n" in told
+    assert "  resume    no: each attempt begins afresh; never carried out twice\n" in told
+    told = dry_run(tmp_path, text=text + 'env = { GEMINI_CLI_NO_RELAUNCH = "false" }\n').stdout
+    assert "  env       GEMINI_CLI_NO_RELAUNCH=false\n" in told
+
+
+def test_a_dry_run_of_a_plain_command_says_that_nothing_is_added(tmp_path: Path) -> None:
+    told = dry_run(tmp_path, text=RUN, settings="").stdout
+    assert "  command   true\n" in told
+    assert "  profile   plain (executor default)\n" in told
+    assert "  circuit   none\n" in told
+
+
+def test_a_dry_run_of_a_refused_file_names_every_problem_and_leaves_with_78(tmp_path: Path) -> None:
+    text = '[[tasks]]\nid = "a"\nprompt = "p"\n[[tasks]]\nid = "b"\ndepends_on = ["c"]\nexecutor = "nobody"\n'
+    result = dry_run(tmp_path, text=text)
+    assert (result.exit_code, result.stdout) == (78, "")
+    for pointer in ("/tasks/0/command", "/tasks/0/prompt", "/tasks/1/depends_on/0", "/tasks/1/executor"):
+        assert pointer in result.stderr
+
+
+def test_a_dry_run_starts_nothing_that_could_be_waited_for(tmp_path: Path) -> None:
+    result = dry_run(tmp_path, "--wait")
+    assert result.exit_code == 2
+    assert "--wait" in result.stderr
+
+
+def test_a_dry_run_with_settings_that_are_not_usable_says_so(tmp_path: Path) -> None:
+    result = dry_run(tmp_path, settings="[nope]\n")
+    assert result.exit_code == 78
+    assert "nope" in result.stderr

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from crewd.config.load import DEFAULT, Loaded, Origin, changes, flat, load, masked
-from crewd.config.settings import NEEDS_RESTART, Settings
+from crewd.config.settings import NEEDS_RESTART, Budgets, Settings
 from crewd.errors import SettingsError
 
 
@@ -68,7 +68,7 @@ def test_every_complaint_comes_at_once_with_file_key_and_remedy(tmp_path: Path) 
             "crewd.toml: sinks.gzip: 'maybe' is no yes or no (write true or false)",
             "environment: CREWD_SINKS__RETENTION_DAYS: 'many' is no whole number (write a whole number)",
             "environment: CREWD_NOPE: is no setting (known here: sources, patrol, heartbeat, ledger, sinks, metrics,"
-            " http, log, tasks, executors, circuits, secrets, dead_letters, redact)",
+            " http, log, tasks, executors, budgets, circuits, secrets, dead_letters, redact)",
         ]
     )
 
@@ -335,6 +335,13 @@ def test_an_executor_is_read_with_all_its_tables(tmp_path: Path) -> None:
         ("max_parallel = 0", "executors.x.max_parallel: 0 is out of range (1 to 10000)"),
         ("retry = { classes = { nope = {} } }", "executors.x.retry.classes.nope: 'nope' is unknown"),
         ("stop = { steps = 3 }", "executors.x.stop.steps: 3 is no list of steps"),
+        (
+            'profile = "claude"\nmode = "protocol"',
+            "executors.x: profile claude in protocol mode: an agent prints its own lines, and none of crewd-worker/1"
+            " (leave mode out, or profile)",
+        ),
+        ('profile = "clade"', "executors.x.profile: 'clade' is unknown (one of claude, codex, gemini, pi, plain)"),
+        ("watch = { same_tool_warn = 30 }", "watch: same_tool_warn 30 lies beyond same_tool_max 20"),
     ],
 )
 def test_an_executor_that_cannot_work_is_told_when_the_settings_are_read(
@@ -381,3 +388,39 @@ def test_circuits_that_would_open_longer_than_the_longest_are_refused(tmp_path: 
 def test_what_a_worker_is_told_of_itself_is_no_setting(tmp_path: Path) -> None:
     names = ("ATTEMPT", "ATTEMPT_DIR", "ATTEMPT_NUMBER", "BEAT", "FENCE", "PAYLOAD_FILE", "RUN_ID", "TASK_ID")
     assert load_text(tmp_path, "", {f"CREWD_{name}": "x" for name in names}).settings == Settings()
+
+
+def test_budgets_are_numbers_or_none_and_none_is_no_limit(tmp_path: Path) -> None:
+    assert load_text(tmp_path, "").settings.budgets == Budgets(
+        day_tokens=None,
+        day_cost_usd=None,
+        crew_day_tokens=None,
+        crew_day_cost_usd=None,
+        warn_ratio=0.8,
+        on_exceeded="park",
+    )
+    text = '[budgets]\nday_tokens = 5_000_000\nday_cost_usd = ""\ncrew_day_cost_usd = 2.5\non_exceeded = "warn"\n'
+    found = load_text(tmp_path, text, {"CREWD_BUDGETS__CREW_DAY_TOKENS": "10", "CREWD_BUDGETS__DAY_TOKENS": ""})
+    budgets = found.settings.budgets
+    assert (budgets.day_tokens, budgets.day_cost_usd) == (None, None)
+    assert (budgets.crew_day_tokens, budgets.crew_day_cost_usd, budgets.on_exceeded) == (10, 2.5, "warn")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("day_tokens = 0", "budgets.day_tokens: 0 is out of range (1 to"),
+        ("day_tokens = 1.5", "budgets.day_tokens: 1.5 is no whole number"),
+        ("crew_day_cost_usd = -1", "budgets.crew_day_cost_usd: -1 is out of range (0.001 to"),
+        ("warn_ratio = 0", "budgets.warn_ratio: 0 is out of range (0.01 to 1)"),
+        ('on_exceeded = "kill"', "budgets.on_exceeded: 'kill' is unknown (one of stop, park, warn)"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_told(tmp_path: Path, text: str, told: str) -> None:
+    (found,) = complaints(tmp_path, f"[budgets]\n{text}\n")
+    assert told in found
+
+
+def test_a_budget_changes_without_a_restart(tmp_path: Path) -> None:
+    found = changes(load_text(tmp_path, "").settings, load_text(tmp_path, "[budgets]\nday_tokens = 5\n").settings)
+    assert (found.changed, found.need_restart) == (("budgets.day_tokens",), ())

@@ -22,7 +22,7 @@ def alive(activity: Activity | None = STILL, letter: str = "S") -> ProcessSeen:
     return ProcessSeen(ProcessState.ALIVE, "pid 700 is alive", IDENTITY, letter, activity)
 
 
-def verdict(level: Level, reason: Reason = Reason.SILENT, row: int = 8) -> Verdict:
+def verdict(level: Level, reason: Reason = Reason.SILENT, row: int = 9) -> Verdict:
     return Verdict(level, reason, f"{level.value} for a test", row)
 
 
@@ -54,6 +54,8 @@ evidences = st.builds(
     unread=st.sampled_from(["", "torn"]),
     unread_rounds=st.integers(min_value=0, max_value=5),
     fresh=st.booleans(),
+    streams=st.booleans(),
+    above=st.booleans(),
 )
 POSSIBLE = [  # what the table can say: level, reason, row
     (Level.WAITING, Reason.HUMAN, 1),
@@ -65,16 +67,17 @@ POSSIBLE = [  # what the table can say: level, reason, row
     (Level.STALE, Reason.STOPPED, 4),
     (Level.HEALTHY, Reason.LEASED, 5),
     (Level.HEALTHY, Reason.BEATING, 6),
-    (Level.WARN, Reason.SILENT, 7),
-    (Level.STALE, Reason.SILENT, 8),
-    (Level.STALE, Reason.BUSY, 9),
-    (Level.STALE, Reason.SILENT, 10),
-    (Level.DEAD, Reason.HUNG, 11),
-    (Level.DEAD, Reason.PRESUMED, 12),
+    (Level.HEALTHY, Reason.BUSY, 7),
+    (Level.WARN, Reason.SILENT, 8),
+    (Level.STALE, Reason.SILENT, 9),
+    (Level.STALE, Reason.BUSY, 10),
+    (Level.STALE, Reason.SILENT, 11),
+    (Level.DEAD, Reason.HUNG, 12),
+    (Level.DEAD, Reason.PRESUMED, 13),
 ]
 verdicts = st.sampled_from([verdict(*each) for each in POSSIBLE])
 degrees = st.builds(  # verdicts by silence, from healthy to dead
-    Verdict, level=st.sampled_from(sorted(RANK)), reason=st.just(Reason.SILENT), because=st.just("so"), row=st.just(8)
+    Verdict, level=st.sampled_from(sorted(RANK)), reason=st.just(Reason.SILENT), because=st.just("so"), row=st.just(9)
 )
 
 

@@ -63,8 +63,8 @@ def test_it_says_who_where_and_since_when() -> None:
 
 
 def test_it_names_the_row_that_fitted_and_the_rule_that_held_back() -> None:
-    shown = page(Standing(held_by="hold: the machine slept 60 s"), verdict(Level.DEAD, Reason.PRESUMED, 12))
-    assert shown.row == 12
+    shown = page(Standing(held_by="hold: the machine slept 60 s"), verdict(Level.DEAD, Reason.PRESUMED, 13))
+    assert shown.row == 13
     assert shown.rule.endswith(TABLE[shown.row - 1].verdict)
     assert shown.verdict.startswith("dead(presumed): ")
     assert shown.held_by == "hold: the machine slept 60 s"

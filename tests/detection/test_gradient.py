@@ -15,10 +15,10 @@ HELD = Restraint(hold="the machine slept 60 s")
 BRAKED = Restraint(brake="9 workers fell silent together")
 
 WELL = verdict(Level.HEALTHY, Reason.BEATING, 6)
-LATE = verdict(Level.WARN, Reason.SILENT, 7)
-STALE = verdict(Level.STALE, Reason.SILENT, 8)
-PRESUMED = verdict(Level.DEAD, Reason.PRESUMED, 12)
-HUNG = verdict(Level.DEAD, Reason.HUNG, 11)
+LATE = verdict(Level.WARN, Reason.SILENT, 8)
+STALE = verdict(Level.STALE, Reason.SILENT, 9)
+PRESUMED = verdict(Level.DEAD, Reason.PRESUMED, 13)
+HUNG = verdict(Level.DEAD, Reason.HUNG, 12)
 GONE = verdict(Level.DEAD, Reason.EXITED, 2)
 WAITS = verdict(Level.WAITING, Reason.HUMAN, 1)
 UNREADABLE = verdict(Level.UNREADABLE, Reason.UNREADABLE, 3)
@@ -155,10 +155,19 @@ def test_longer_thresholds_alone_make_nobody_better(standing: Standing, said: Ve
 
 
 def test_other_evidence_than_silence_makes_better_without_progress() -> None:
-    busy = verdict(Level.STALE, Reason.BUSY, 9)
+    busy = verdict(Level.STALE, Reason.BUSY, 10)
     leased = verdict(Level.HEALTHY, Reason.LEASED, 5)
     assert step(at(Level.DEAD, Reason.HUNG), busy).level is Level.STALE
     assert step(at(Level.STALE), leased).level is Level.HEALTHY
+
+
+def test_a_tool_that_turns_out_to_run_makes_well_and_longer_thresholds_do_not() -> None:
+    inside = verdict(Level.HEALTHY, Reason.BUSY, 7)
+    assert step(at(Level.WARN), inside).level is Level.HEALTHY
+    assert step(at(Level.STALE), inside).level is Level.HEALTHY
+    stretched = step(at(Level.STALE, Reason.BUSY), inside)
+    assert (stretched.level, stretched.held_by) == (Level.STALE, "hysteresis")
+    assert step(at(Level.STALE, Reason.BUSY), inside, progressed=True).level is Level.HEALTHY
 
 
 def test_a_process_that_turns_out_to_live_is_no_longer_dead_by_exit() -> None:

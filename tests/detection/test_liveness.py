@@ -44,19 +44,31 @@ ROWS = [
     (0.0, ALIVE, {}, Level.HEALTHY, Reason.BEATING, 6),
     (29.9, ALIVE, {}, Level.HEALTHY, Reason.BEATING, 6),
     (29.9, ELSEWHERE, {}, Level.HEALTHY, Reason.BEATING, 6),
-    (30.0, ALIVE, {}, Level.WARN, Reason.SILENT, 7),
-    (59.9, ELSEWHERE, {}, Level.WARN, Reason.SILENT, 7),
-    (60.0, ALIVE, {}, Level.STALE, Reason.SILENT, 8),
-    (299.9, ELSEWHERE, {}, Level.STALE, Reason.SILENT, 8),
-    (300.0, alive(TOOL_BELOW), {}, Level.STALE, Reason.BUSY, 9),
-    (300.0, alive(COMPUTES), {}, Level.STALE, Reason.BUSY, 9),
-    (1e6, alive(WRITES), {}, Level.STALE, Reason.BUSY, 9),
-    (300.0, alive(), {}, Level.STALE, Reason.SILENT, 10),
-    (899.9, alive(), {}, Level.STALE, Reason.SILENT, 10),
-    (900.0, alive(), {}, Level.DEAD, Reason.HUNG, 11),
-    (900.0, alive(letter="R"), {}, Level.DEAD, Reason.HUNG, 11),
-    (300.0, ELSEWHERE, {}, Level.DEAD, Reason.PRESUMED, 12),
-    (1e6, ELSEWHERE, {}, Level.DEAD, Reason.PRESUMED, 12),
+    (30.0, alive(TOOL_BELOW), {"tool": "bash"}, Level.HEALTHY, Reason.BUSY, 7),
+    (299.9, alive(TOOL_BELOW), {"tool": "bash", "streams": True}, Level.HEALTHY, Reason.BUSY, 7),
+    (30.0, ALIVE, {}, Level.WARN, Reason.SILENT, 8),
+    (30.0, alive(), {"tool": "bash"}, Level.WARN, Reason.SILENT, 8),
+    (59.9, alive(TOOL_BELOW), {}, Level.WARN, Reason.SILENT, 8),
+    (59.9, alive(TOOL_BELOW), {"tool": "bash", "above": True}, Level.WARN, Reason.SILENT, 8),
+    (59.9, ELSEWHERE, {}, Level.WARN, Reason.SILENT, 8),
+    (60.0, ALIVE, {}, Level.STALE, Reason.SILENT, 9),
+    (299.9, ELSEWHERE, {}, Level.STALE, Reason.SILENT, 9),
+    (299.9, alive(), {"streams": True}, Level.STALE, Reason.SILENT, 9),
+    (299.9, alive(TOOL_BELOW), {"tool": "bash", "above": True}, Level.STALE, Reason.SILENT, 9),
+    (60.0, alive(WRITES), {"streams": True, "tool": "Bash"}, Level.STALE, Reason.BUSY, 10),
+    (60.0, alive(WRITES), {"streams": True}, Level.STALE, Reason.SILENT, 9),
+    (299.9, alive(WRITES), {}, Level.STALE, Reason.SILENT, 9),
+    (300.0, alive(TOOL_BELOW), {}, Level.STALE, Reason.BUSY, 10),
+    (300.0, alive(TOOL_BELOW), {"tool": "bash"}, Level.STALE, Reason.BUSY, 10),
+    (300.0, alive(COMPUTES), {}, Level.STALE, Reason.BUSY, 10),
+    (1e6, alive(WRITES), {}, Level.STALE, Reason.BUSY, 10),
+    (300.0, alive(), {}, Level.STALE, Reason.SILENT, 11),
+    (899.9, alive(), {}, Level.STALE, Reason.SILENT, 11),
+    (1e6, alive(), {"streams": True}, Level.STALE, Reason.SILENT, 11),
+    (900.0, alive(), {}, Level.DEAD, Reason.HUNG, 12),
+    (900.0, alive(letter="R"), {}, Level.DEAD, Reason.HUNG, 12),
+    (300.0, ELSEWHERE, {}, Level.DEAD, Reason.PRESUMED, 13),
+    (1e6, ELSEWHERE, {}, Level.DEAD, Reason.PRESUMED, 13),
 ]
 
 
@@ -70,7 +82,7 @@ def test_each_row_of_the_table_fits_its_examples(
 
 def test_every_row_has_an_example_and_a_line_for_people() -> None:
     numbers = [row.number for row in TABLE]
-    assert numbers == list(range(1, 13))  # in this order: explain shows a row by its place
+    assert numbers == list(range(1, 14))  # in this order: explain shows a row by its place
     assert numbers == sorted({row for *_, row in ROWS})
 
 
@@ -84,8 +96,8 @@ ORDER = [
     (4, STOPPED, {"lease_left": 9.0}),
     (5, ELSEWHERE, {"lease_left": 9.0}),
     (5, alive(), {"lease_left": 9.0, "tool": "bash"}),
-    (9, alive(TOOL_BELOW), {}),
-    (11, alive(), {}),
+    (10, alive(TOOL_BELOW), {}),
+    (12, alive(), {}),
 ]
 
 
@@ -97,7 +109,7 @@ def test_the_first_row_that_fits_wins(row: int, process: ProcessSeen, more: dict
 def test_an_exit_is_nothing_until_it_is_confirmed() -> None:
     assert verdict_on(0.0, EXITED).level is Level.HEALTHY
     late = verdict_on(5000.0, EXITED)
-    assert (late.level, late.row) == (Level.STALE, 8)  # and no haste about silence either
+    assert (late.level, late.row) == (Level.STALE, 9)  # and no haste about silence either
 
 
 def test_an_unconfirmed_mark_on_a_living_process_kills_nobody() -> None:
@@ -117,10 +129,30 @@ def test_an_attempt_that_has_not_moved_yet_has_a_grace() -> None:
 
 
 def test_a_declared_tool_delays_hung_to_twice_its_time() -> None:
-    assert verdict_on(900.0, alive(), tool="bash").row == 10
+    assert verdict_on(900.0, alive(), tool="bash").row == 11
     assert "inside bash" in verdict_on(900.0, alive(), tool="bash").because
     assert verdict_on(1799.9, alive(), tool="bash").level is Level.STALE
     assert verdict_on(1800.0, alive(), tool="bash").reason is Reason.HUNG
+
+
+def test_it_says_which_process_its_tool_is_and_when_it_waits_for_its_model() -> None:
+    inside = verdict_on(200.0, alive(TOOL_BELOW), tool="Bash")
+    assert inside.because == "inside Bash, whose process runs: pytest"
+    assert inside.until_silence == USUAL.dead_after
+    assert "its model says nothing" in verdict_on(100.0, alive(), streams=True).because
+    assert "its model" not in verdict_on(100.0, alive(), streams=True, tool="WebFetch").because
+    assert "its model" not in verdict_on(100.0, alive()).because
+
+
+@pytest.mark.parametrize("silence", [300.0, 900.0, 1800.0, 1e6])
+@pytest.mark.parametrize("process", [alive(), alive(activity=None), alive(Activity(sockets=3)), alive(COMPUTES)])
+def test_an_agent_that_waits_for_its_model_is_never_hung(silence: float, process: ProcessSeen) -> None:
+    assert verdict_on(silence, process, streams=True).level is Level.STALE
+
+
+def test_an_agent_that_hangs_inside_a_tool_is_judged_as_others_are() -> None:
+    assert verdict_on(1799.9, alive(), streams=True, tool="WebFetch").level is Level.STALE
+    assert verdict_on(1800.0, alive(), streams=True, tool="WebFetch").reason is Reason.HUNG
 
 
 @pytest.mark.parametrize(
@@ -133,7 +165,7 @@ def test_a_declared_tool_delays_hung_to_twice_its_time() -> None:
 )
 def test_what_cannot_be_seen_to_stand_still_is_never_hung(process: ProcessSeen) -> None:
     verdict = verdict_on(1e6, process)
-    assert (verdict.level, verdict.row) == (Level.STALE, 10)
+    assert (verdict.level, verdict.row) == (Level.STALE, 11)
     assert "cannot be seen" in verdict.because
 
 
@@ -237,6 +269,7 @@ def test_dead_needs_a_proven_exit_a_hung_process_or_a_long_silence_of_one_unseen
             assert evidence.process.state is ProcessState.ALIVE
             assert evidence.silence >= limits.hung_after
             assert evidence.process.letter != "D"
+            assert evidence.tool or not evidence.streams
             activity = evidence.process.activity
             assert activity is not None
             assert activity.io_chars_per_second is not None

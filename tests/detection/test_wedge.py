@@ -63,6 +63,35 @@ def test_sockets_that_may_not_be_read_are_no_open_connection() -> None:
     assert wedge(alive(Activity(sockets=None))) is Wedge.UNKNOWN
 
 
+STREAMS = [
+    # an agent whose every word is followed: its process, its open tool, its last words, and what follows
+    (alive(Activity(sockets=1)), "", "", Wedge.API_STREAM_HANG),
+    (alive(Activity(sockets=0)), "", "", Wedge.API_STREAM_HANG),
+    (alive(Activity(sockets=None)), "", "", Wedge.API_STREAM_HANG),
+    (alive(activity=None), "", "", Wedge.API_STREAM_HANG),
+    (ELSEWHERE, "", "", Wedge.API_STREAM_HANG),
+    (alive(Activity(tools=("bash",))), "", "", Wedge.TOOL_RUNNING),
+    (alive(Activity(tools=("bash",))), "Bash", "", Wedge.TOOL_RUNNING),
+    (alive(Activity(sockets=1)), "WebFetch", "", Wedge.TOOL_RUNNING),
+    (alive(activity=None), "WebFetch", "", Wedge.UNKNOWN),
+    (alive(Activity(sockets=1)), "", "429 Too Many Requests", Wedge.RATE_LIMITED),
+    (alive(Activity(sockets=1)), "", "401 Unauthorized", Wedge.AUTH_EXPIRED),
+    (alive(Activity(cpu_ticks_per_second=99.0)), "", "", Wedge.CPU_LOOP),
+    (alive(Activity(io_chars_per_second=999.0, sockets=1)), "", "", Wedge.API_STREAM_HANG),
+]
+
+
+@pytest.mark.parametrize(("process", "tool", "hint", "named"), STREAMS)
+def test_an_agent_outside_of_a_tool_waits_for_its_model(
+    process: ProcessSeen, tool: str, hint: str, named: Wedge
+) -> None:
+    assert wedge(process, tool=tool, hint=hint, streams=True) is named
+
+
+def test_a_connection_on_which_something_moves_does_not_hang() -> None:
+    assert wedge(alive(Activity(sockets=1, io_chars_per_second=999.0))) is Wedge.UNKNOWN
+
+
 @pytest.mark.parametrize(("ticks", "loops"), [(0.4, False), (2.1, False), (20.0, False), (20.1, True), (99.0, True)])
 def test_a_loop_is_far_more_than_an_agents_own_timers(ticks: float, loops: bool) -> None:
     assert (wedge(alive(Activity(cpu_ticks_per_second=ticks))) is Wedge.CPU_LOOP) is loops
@@ -103,8 +132,10 @@ def test_every_class_has_its_own_remedy() -> None:
     tool=st.sampled_from(["", "bash"]),
     hint=st.text(max_size=200),
     disk_full=st.booleans(),
+    streams=st.booleans(),
 )
 def test_any_evidence_gets_some_class(
-    process: ProcessSeen, waiting: Waiting | None, tool: str, hint: str, disk_full: bool
+    process: ProcessSeen, waiting: Waiting | None, tool: str, hint: str, disk_full: bool, streams: bool
 ) -> None:
-    assert wedge(process, waiting=waiting, tool=tool, hint=hint, disk_full=disk_full) in REMEDIES
+    more: dict[str, Any] = {"waiting": waiting, "tool": tool, "hint": hint, "disk_full": disk_full}
+    assert wedge(process, **more, streams=streams) in REMEDIES

@@ -12,10 +12,10 @@ from crewd.engine.judging import Court, evidence_of, is_due, judge_worker
 from crewd.engine.options import PatrolOptions
 from crewd.model.look import ReadResult
 from crewd.model.moment import Reading
-from crewd.model.process import Activity, ProcessSeen
-from crewd.model.run import Lease, Run, Task, Waiting
+from crewd.model.process import Activity, ProcessClaim, ProcessSeen
+from crewd.model.run import Expectation, Lease, Run, Task, Waiting
 from crewd.model.verdict import Level, Reason, Standing, Wedge
-from tests.engine.values import ALIVE, GONE, IDENTITY, ROOT, run, task
+from tests.engine.values import ALIVE, BUSY, GONE, IDENTITY, ROOT, run, task
 
 WALL = 1_767_225_600.0
 OBSERVED = 1000.0
@@ -219,3 +219,75 @@ def test_a_silent_workers_standing_follows_its_evidence_to_the_end() -> None:
     first = {level: levels.index(level) * 5.0 for level in Level if level in levels}
     assert first == {Level.HEALTHY: 0.0, Level.WARN: 40.0, Level.STALE: 70.0, Level.DEAD: 310.0}
     assert msgspec.structs.asdict(worker.standing)["reason"] is Reason.PRESUMED
+
+
+# --- agents
+
+
+def agent(**more: Any) -> Task:
+    return task(streams=True, expectation=Expectation(warn_after=60.0, stale_after=240.0), **more)
+
+
+def test_an_agent_that_speaks_now_and_then_is_warned_of_later_and_counts_as_hung_as_soon_as_ever() -> None:
+    _, entry, worker = met(agent())
+    worker.standing = Standing(flapping_until=OBSERVED + 10.0)
+    own = court().thresholds(entry, worker, OBSERVED)
+    assert (own.warn_after, own.stale_after, own.dead_after) == (120.0, 240.0, 300.0)
+    slow = court(health=1.5).thresholds(entry, worker, OBSERVED)
+    assert (slow.warn_after, slow.stale_after, slow.dead_after) == (180.0, 360.0, 450.0)
+
+
+def test_an_agent_on_its_way_is_judged_again_no_later_than_its_thresholds_could_say_otherwise() -> None:
+    _, entry, worker = met(agent())
+    worker.standing = Standing(flapping_until=OBSERVED + 10.0)
+    judge_worker(entry, worker, OBSERVED, court())
+    assert is_due(entry, worker, OBSERVED + 60.0)
+
+
+def test_an_agent_whose_model_hangs_is_named_also_where_nothing_of_its_process_is_seen() -> None:
+    _, entry, worker = met(agent())
+    for _ in range(6):
+        judge_worker(entry, worker, OBSERVED + 250.0, court())
+    assert (worker.standing.level, worker.standing.wedge) == (Level.STALE, Wedge.API_STREAM_HANG)
+
+
+def test_below_a_runner_the_worker_itself_is_no_tool() -> None:
+    claim = ProcessClaim(700, role="runner")
+    _, entry, worker = met(task(tool="bash", claim=claim))
+    worker.process = BUSY
+    judge_worker(entry, worker, OBSERVED + 50.0, court())
+    assert worker.verdict.level is Level.WARN
+    worker.task = task(tool="bash", claim=ProcessClaim(700))
+    judge_worker(entry, worker, OBSERVED + 50.0, court())
+    assert (worker.verdict.level, worker.verdict.reason) == (Level.HEALTHY, Reason.BUSY)
+
+
+# --- the end of a wait
+
+
+@pytest.mark.parametrize("of_run", [False, True])
+def test_silence_begins_where_a_wait_ended(of_run: bool) -> None:
+    waits = Waiting("throttled", detail="until 12:00")
+
+    def waiting(now: bool) -> Run:
+        wait = waits if now else None
+        return run(task(), waiting=wait) if of_run else run(task(waiting=wait))
+
+    book, entry, worker = met(waiting(now=False))
+    book.advance(ROOT, 50.0)
+    book.put(ROOT, waiting(now=True), WALL)
+    for _ in range(120):
+        book.advance(ROOT, 5.0)
+        book.stand_still(entry, worker, 5.0)
+    book.advance(ROOT, 5.0)
+    book.put(ROOT, waiting(now=False), WALL)
+    assert worker.silence(book.observed[ROOT]) == 0.0
+    book.advance(ROOT, 5.0)
+    book.put(ROOT, waiting(now=False), WALL)
+    assert worker.silence(book.observed[ROOT]) == 5.0
+
+
+def test_the_end_of_a_wait_takes_no_announced_silence_away() -> None:
+    book, _, worker = met(task(waiting=Waiting("human")))
+    book.put(ROOT, run(task(lease=Lease(60.0, "bash"), token=(1,))), WALL)
+    assert worker.heard_at == OBSERVED + 60.0

@@ -18,6 +18,7 @@ from crewd.policy.circuit import (
     advance,
     allows,
     failed,
+    hinted,
     succeeded,
 )
 from crewd.policy.retry import RETRY_AFTER_MAX
@@ -93,6 +94,28 @@ def test_a_named_wait_is_never_undercut() -> None:
     circuit = failed(after_failures(0, 1), LIMITED, 3600.0, NOW + 2, OPTIONS)
     assert not may_start(circuit, 3601)
     assert may_start(circuit, 3602)
+
+
+@pytest.mark.parametrize("error_class", [LIMITED, ErrorClass.PROVIDER_ERROR])
+def test_a_provider_that_itself_names_a_long_wait_is_believed_at_once(error_class: ErrorClass) -> None:
+    circuit = failed(FRESH, error_class, 3600.0, NOW, OPTIONS)
+    assert (circuit.state, circuit.opened_for, circuit.probe_at) == (OPEN, error_class, NOW + 3600)
+    assert failed(FRESH, error_class, OPTIONS.open_for, NOW, OPTIONS).probe_at == NOW + 60
+
+
+def test_a_short_wait_or_none_opens_nothing_alone() -> None:
+    for wait in (59.9, 4.0, 0.0, -1.0, None, math.nan):
+        assert failed(FRESH, LIMITED, wait, NOW, OPTIONS).state == CLOSED
+
+
+def test_of_a_long_wait_no_more_is_believed_than_a_day() -> None:
+    for wait in (RETRY_AFTER_MAX, 1e9, math.inf):
+        assert failed(FRESH, LIMITED, wait, NOW, OPTIONS).probe_at == NOW + RETRY_AFTER_MAX
+
+
+@pytest.mark.parametrize("error_class", [ErrorClass.AUTH_ERROR, ErrorClass.TASK_ERROR, ErrorClass.TIMEOUT])
+def test_a_long_wait_of_another_class_opens_nothing_alone(error_class: ErrorClass) -> None:
+    assert failed(FRESH, error_class, 3600.0, NOW, OPTIONS).state == CLOSED
 
 
 def test_one_that_was_under_way_may_lengthen_the_wait_and_never_shorten_it() -> None:
@@ -204,6 +227,56 @@ def test_options_that_make_no_sense_are_refused_all_at_once(wrong: dict[str, Any
         CircuitOptions(**wrong)
 
 
+def hints(*seconds: float, error_class: ErrorClass = LIMITED, circuit: CircuitState = FRESH) -> CircuitState:
+    for second in seconds:
+        circuit = hinted(circuit, error_class, NOW + second, OPTIONS)
+    return circuit
+
+
+def test_what_somebody_else_was_refused_counts_as_one_failure_beside_our_own() -> None:
+    assert after_failures(1, circuit=hints(0)).state == CLOSED
+    assert after_failures(1, 2, circuit=hints(0)).state == OPEN
+    circuit = hints(2, circuit=after_failures(0, 1))
+    assert (circuit.state, circuit.opened_for, circuit.probe_at) == (OPEN, "rate_limited", NOW + 62)
+
+
+def test_hints_alone_open_nothing_however_many_they_are() -> None:
+    assert hints(*range(1000)).state == CLOSED
+    once = CircuitOptions(failures=1)
+    assert hinted(FRESH, LIMITED, NOW, once).state == CLOSED
+    two = CircuitOptions(failures=2)
+    assert hinted(hinted(FRESH, LIMITED, NOW, two), LIMITED, NOW + 1, two).state == CLOSED
+
+
+def test_hints_count_once_a_window() -> None:
+    assert after_failures(3, circuit=hints(0, 1, 2)).state == CLOSED
+    # The hint of second 0 is forgotten after 300 s, whatever came meanwhile; then another one counts.
+    assert after_failures(302, 303, circuit=hints(*range(300))).state == CLOSED
+    assert after_failures(302, 303, circuit=hints(*range(302))).state == OPEN
+
+
+def test_a_hint_of_one_class_is_none_of_another() -> None:
+    assert after_failures(1, 2, circuit=hints(0, error_class=ErrorClass.PROVIDER_ERROR)).state == CLOSED
+
+
+@pytest.mark.parametrize("error_class", [ErrorClass.WORKER_CRASH, ErrorClass.TASK_ERROR, ErrorClass.TIMEOUT])
+def test_a_hint_that_says_nothing_of_the_provider_changes_nothing(error_class: ErrorClass) -> None:
+    assert hints(0, error_class=error_class) == FRESH
+
+
+@pytest.mark.parametrize("error_class", [ErrorClass.BUDGET_EXCEEDED, ErrorClass.DISK_FULL, ErrorClass.AUTH_ERROR])
+def test_the_spent_budget_of_somebody_else_opens_nothing(error_class: ErrorClass) -> None:
+    assert hints(0, 1, 2, error_class=error_class).state == CLOSED
+
+
+def test_a_circuit_that_is_open_or_recovers_hears_no_hint() -> None:
+    circuit = after_failures(0, 1, 2)
+    assert hints(3, 10, 61, circuit=circuit) == circuit
+    half_open = probed(advance(circuit, NOW + 62, OPTIONS), 63)
+    assert hints(64, 65, circuit=half_open) == half_open
+    assert hints(62, circuit=circuit) == advance(circuit, NOW + 62, OPTIONS)
+
+
 options = st.builds(
     CircuitOptions,
     failures=st.integers(1, 5),
@@ -221,8 +294,9 @@ happenings = st.tuples(
 )
 
 
-def follow(happenings: list[Any], options: CircuitOptions) -> tuple[CircuitState, float]:
-    circuit, now = FRESH, NOW
+def follow(
+    happenings: list[Any], options: CircuitOptions, circuit: CircuitState = FRESH, now: float = NOW
+) -> tuple[CircuitState, float]:
     for what, error_class, retry_after, passed in happenings:
         now += passed
         match what:
@@ -282,3 +356,55 @@ def test_a_wait_is_always_a_number_however_often_it_opens(
         assert circuit.probe_at is not None
         assert 0 < circuit.probe_at - now <= options.open_for_max + 1e-3
         now = circuit.probe_at + seconds
+
+
+hint_stories = st.lists(
+    st.tuples(
+        st.sampled_from(["fails", "succeeds", "waits", "hints"]),
+        st.sampled_from(ErrorClass),
+        st.none() | st.floats(0.0, 1e5),
+        st.floats(0.0, 400.0),
+    ),
+    max_size=30,
+)
+
+
+@given(hint_stories, options)
+def test_a_hint_never_opens_alone_never_closes_and_never_prolongs(story: list[Any], options: CircuitOptions) -> None:
+    circuit, now = FRESH, NOW
+    for what, error_class, retry_after, passed in story:
+        now += passed
+        if what != "hints":
+            circuit, now = follow([(what, error_class, retry_after, 0.0)], options, circuit, now)
+            continue
+        before, circuit = advance(circuit, now, options), hinted(circuit, error_class, now, options)
+        assert len(circuit.failures) <= (options.failures + 1) * len(ErrorClass)
+        if before.state != CLOSED:
+            assert circuit == before
+        elif circuit.state == OPEN:
+            assert any(each == error_class and at >= now - options.window for at, each in circuit.failures)
+            assert circuit.probe_at == now + options.open_for
+        else:
+            assert circuit.state == CLOSED
+        assert hinted(circuit, error_class, now, options) == circuit
+
+
+@given(hint_stories, options)
+def test_with_hints_a_circuit_opens_no_later_and_at_most_one_failure_sooner(
+    story: list[Any], options: CircuitOptions
+) -> None:
+    """Until one of them opens: all failures are of one class, and name no wait."""
+    without, beside, now, own = FRESH, FRESH, NOW, list[float]()
+    for what, _, _, passed in story:
+        now += passed
+        if what == "hints":
+            beside = hinted(beside, LIMITED, now, options)
+        elif what == "fails":
+            own.append(now)
+            without, beside = (failed(each, LIMITED, None, now, options) for each in (without, beside))
+        if without.state == OPEN:
+            assert beside.state == OPEN
+        if beside.state == OPEN:
+            recent = sum(1 for at in own if at >= now - options.window)
+            assert recent >= max(1, options.failures - 1)
+            return

@@ -32,6 +32,8 @@ WHOLE: dict[str, Any] = {
         "tokens": 2,
         "turns": 3,
         "currentTool": "bash",
+        "currentToolArgs": "{}",
+        "recentTools": [{"tool": "bash"}, 5],
         "recentOutput": ["x", 5],
     },
     "checkpoint": {"phase": "started", "updatedAt": "e", "childPid": 8},

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from crewd.model.event import Event, trace_id
 from crewd.model.look import ReadResult
 from crewd.model.run import RunStatus, Waiting
-from crewd.model.snapshot import EMPTY, Health, ManagedFigures, Snapshot
+from crewd.model.snapshot import EMPTY, BudgetFigures, Health, ManagedFigures, Snapshot
 from crewd.model.verdict import Level, Reason, Wedge
 from crewd.sources.managed.messages import BAD_KINDS, TYPES
 from crewd.telemetry import families as known
@@ -66,6 +66,10 @@ MANAGED = ManagedFigures(
     circuits={"openai": "open", "local": "closed", "claude": "half_open"},
     paused=("crew:blue", "crew:red", "daemon"),
     stuck={"r1/t1/2": "SIGKILL did not end sh"},
+    budgets=BudgetFigures(
+        ratios={("day", ""): 0.5, ("crew", "blue"): 0.25, ("task", "blue"): 1.5},
+        burn={"blue": (12.5, 0.001), "red": (1.0, None)},
+    ),
     messages={"ready": 1, "heartbeat": 40, "unknown": 2},
     succeeded_at=NOW - 1,
 )
@@ -486,6 +490,45 @@ def test_the_series_of_a_crew_of_managed_runs_exist_at_zero_too() -> None:
         'crewd_paused{scope="daemon"}',
     ):
         assert samples[series] == 0, series
+
+
+def test_agents_are_counted_by_profile_and_a_stranger_is_none_of_them() -> None:
+    world = World()
+    assert world.samples()['crew_agent_starts_total{profile="claude",rung="resume"}'] == 0
+    world.metrics.on_events(
+        [
+            managed("attempt.started", 1, profile="claude", rung="fresh"),
+            managed("attempt.started", 2, profile="claude", rung="resume", saved_tokens=5000),
+            managed("attempt.started", 3, pid=7),  # any other command
+            managed("worker.refused", 4, profile="codex", error_class="rate_limited"),
+            managed("worker.refused", 5, profile="made up", error_class="rate_limited"),
+            managed("worker.looping", 6, then="stop", scope="task"),
+            managed("budget.alarmed", 7, then="warn", scope="day"),
+            managed("budget.alarmed", 8, then="made up", scope="day"),
+            managed("worker.format_unknown", 9, profile="pi"),
+        ]
+    )
+    samples = world.samples()
+    assert samples['crew_agent_starts_total{profile="claude",rung="fresh"}'] == 1
+    assert samples['crew_agent_starts_total{profile="claude",rung="resume"}'] == 1
+    assert samples['crew_agent_saved_tokens_total{profile="claude"}'] == 5000
+    assert samples['crew_agent_refusals_total{error_class="rate_limited",profile="codex"}'] == 1
+    assert samples['crew_agent_refusals_total{error_class="rate_limited",profile="unknown"}'] == 1
+    assert samples['crew_agent_alarms_total{cause="loop",then="stop"}'] == 1
+    assert samples['crew_agent_alarms_total{cause="budget",then="warn"}'] == 1
+    assert samples['crew_agent_unknown_formats_total{profile="pi"}'] == 1
+    assert not any("made up" in series for series in samples)
+
+
+def test_budgets_tell_the_fullest_and_what_is_burnt_where_it_is_known() -> None:
+    world = World()
+    world.see(snapshot(view("r1", "blue", worker(), runtime="managed"), managed=MANAGED))
+    samples = world.samples()
+    assert samples['crew_budget_used_ratio{crew="",scope="day"}'] == 0.5
+    assert samples['crew_budget_used_ratio{crew="blue",scope="task"}'] == 1.5
+    assert samples['crew_burn_tokens_per_second{crew="blue"}'] == 12.5
+    assert samples['crew_burn_usd_per_second{crew="blue"}'] == 0.001
+    assert 'crew_burn_usd_per_second{crew="red"}' not in samples
 
 
 def test_a_crewd_that_only_watches_exports_no_state_of_managed_runs() -> None:

@@ -6,15 +6,18 @@ from typing import Any
 import msgspec
 
 from crewd.model.plan import (
+    BudgetPlan,
     HeartbeatPlan,
     Limits,
     RequiredFile,
+    ResumePlan,
     RetryPolicy,
     RetryRule,
     StopPlan,
     StopStep,
     Success,
     TaskPlan,
+    WatchPlan,
 )
 
 # What each table of a run file becomes. "" is the task itself.
@@ -28,6 +31,9 @@ PLANS: Mapping[str, type[msgspec.Struct]] = {
     "stop": StopPlan,
     "steps": StopStep,
     "limits": Limits,
+    "resume": ResumePlan,
+    "budget": BudgetPlan,
+    "watch": WatchPlan,
 }
 _RENAMED = {"type": "task_type", "id": "task_id"}
 

@@ -16,6 +16,7 @@ from crewd.config.values import Duration, Fixed, Kind, Line, Name, Size, Variabl
 TASKS_MAX = 10_000
 DEPENDENCIES_MAX = 200_000  # of all tasks together
 ARGUMENT_MAX = 131_071  # bytes of one argument: MAX_ARG_STRLEN of Linux, less its NUL
+PROMPT_MAX = 2**20  # bytes
 TEXT_FORM, LIST_FORM = "as a text", "as a list"  # tags of the two forms of `command`
 
 
@@ -26,6 +27,12 @@ def _inside(path: str) -> str:
         message = "{path} does not stay inside the task's cwd"
         raise PydanticCustomError("bad_path", message, {"path": repr(path), "remedy": remedy})
     return path
+
+
+def _says_something(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("bad_text", "says nothing", {"remedy": "write what the agent is to do"})
+    return no_nul(text)
 
 
 def _listed(value: object) -> object:
@@ -119,6 +126,9 @@ Labels = Annotated[
     Kind("table of texts", '{ team = "blue" }', item="line of text", key="name"),
 ]
 Mode = Literal["command", "protocol"]
+ProfileName = Literal["claude", "codex", "gemini", "pi", "plain"]  # of crewd.policy.profiles.PROFILES, all of them
+OnAlarm = Literal["stop", "park", "warn"]
+Prompt = Annotated[str, Field(max_length=PROMPT_MAX), AfterValidator(_says_something), Kind("text", '"text"')]
 
 
 class TaskHeartbeat(Group):
@@ -278,6 +288,76 @@ class Limits(Group):
     nice: int | None = Field(default=None, ge=-20, le=19, description="Higher is nicer to others.")
 
 
+class Resume(Group):
+    """Whether another attempt goes on with the session of the one before, instead of beginning afresh."""
+
+    mode: Literal["auto", "never"] | None = Field(
+        default=None, description="auto: where the profile can, and the session and its working tree are there."
+    )
+    attempts_max: int | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="Attempts in a row that go on with one session; the next begins afresh.",
+    )
+    tree: Literal["same", "any"] | None = Field(
+        default=None, description="same: only where the working tree is as the attempt before left it."
+    )
+
+
+class Budget(Group):
+    """What may be used. Tokens are counted in and out, without what came from a cache."""
+
+    tokens: int | None = Field(default=None, ge=1, le=10**12, description="Unless said: no limit.")
+    cost_usd: float | None = Field(default=None, ge=0.001, le=10**6, description="Unless said: no limit.")
+    warn_ratio: float | None = Field(default=None, ge=0.01, le=1, description="The part of it at which crewd warns.")
+    on_exceeded: OnAlarm | None = Field(
+        default=None, description="stop: give the task up; park: let it wait until it may go on; warn: say so."
+    )
+
+
+class Watch(Group):
+    """What is watched in an agent's own words, and what follows. A count of 0 is never reached."""
+
+    stream_hang_after: Duration | None = Field(
+        default=None, ge=1, le=86400, description="Silence of its model, with no tool open, that is a hang."
+    )
+    on_stream_hang: Literal["report", "stop"] | None = Field(
+        default=None, description="stop: the attempt ends as provider_error, and the next one resumes it."
+    )
+    park_after: Duration | None = Field(
+        default=None,
+        ge=0,
+        le=7 * 86400,
+        description="A wait for the provider as long as this frees the slot; 0 = never.",
+    )
+    same_tool_warn: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Times that one tool is called with one input, one after the other, before crewd warns.",
+    )
+    same_tool_max: int | None = Field(default=None, ge=0, le=100_000, description="Times at which on_loop follows.")
+    same_error_warn: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Times in a row that a tool fails with the same words, before crewd warns.",
+    )
+    same_error_max: int | None = Field(default=None, ge=0, le=100_000, description="Times at which on_loop follows.")
+    on_loop: OnAlarm | None = Field(default=None, description="What follows when an agent goes in circles.")
+    burn_tokens_min: int | None = Field(
+        default=None, ge=0, le=10**12, description="Tokens without anything new below which nothing burns."
+    )
+    burn_factor: float | None = Field(
+        default=None, ge=1, le=10_000, description="Burning is so many times the usual tokens between two new things."
+    )
+    on_burn: OnAlarm | None = Field(default=None, description="What follows when an agent burns tokens.")
+    on_denied: Literal["fail", "allow"] | None = Field(
+        default=None, description="fail: a tool that it was not allowed to use spoils success; allow: it does not."
+    )
+
+
 class TaskFields(Group):
     """What a task says, and what `defaults` may say for all of them."""
 
@@ -289,6 +369,16 @@ class TaskFields(Group):
     )
     shell: bool | None = Field(default=None, description="The command is a text for /bin/sh.")
     args: Arguments | None = Field(default=None, description="Appended to the command; with shell, its $1, $2 ...")
+    profile: ProfileName | None = Field(
+        default=None,
+        description="The agent that the command is: it is run, understood and resumed so. plain: any other program.",
+    )
+    prompt: Prompt | None = Field(
+        default=None, description="What the agent is asked, given to it as its profile says. Needs a profile."
+    )
+    idempotent: bool | None = Field(
+        default=None, description="It may be carried out twice. false: only what provably goes on is tried again."
+    )
     cwd: Path | None = Field(
         default=None,
         description="Folder to run in; a relative one begins at the file's own folder. Unless said: that folder.",
@@ -332,7 +422,12 @@ class TaskFields(Group):
     model: Line | None = Field(default=None, description="The model that does it; unless said: the executor's.")
     executor: Name | None = Field(default=None, description="The template of crewd.toml that the task builds on.")
     provider: Line | None = Field(
-        default=None, description="Names the circuit; unless said: the executor's, else its name (default has none)."
+        default=None,
+        description="Names the circuit; unless said: the executor's, else that of the agent's provider, account and"
+        " model, else the executor's name (default has none).",
+    )
+    account: Line | None = Field(
+        default=None, description="Whose credentials an agent uses: a part of its circuit's name."
     )
     payload: Any = Field(
         default=None,
@@ -348,6 +443,11 @@ class TaskFields(Group):
     success: Success | None = Field(default=None, description="What must hold before an attempt counts as completed.")
     stop: Stop | None = Field(default=None, description="How an attempt is ended.")
     limits: Limits | None = Field(default=None, description="What one attempt may use.")
+    resume: Resume | None = Field(
+        default=None, description="Whether another attempt goes on with the agent's session."
+    )
+    budget: Budget | None = Field(default=None, description="What all attempts of the task may use together.")
+    watch: Watch | None = Field(default=None, description="What is watched in the agent's own words.")
 
 
 class Task(TaskFields):
@@ -371,6 +471,7 @@ class RunHead(Group):
     priority: int | None = Field(default=None, ge=-1000, le=1000, description="Of every task without one of its own.")
     max_parallel: int | None = Field(default=None, ge=1, le=TASKS_MAX, description="Tasks of the run at one time.")
     labels: Labels | None = Field(default=None, description="Words of your own.")
+    budget: Budget | None = Field(default=None, description="What all tasks of the run may use together.")
 
 
 class RunFile(RunHead):

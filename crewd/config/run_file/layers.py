@@ -13,8 +13,9 @@ from crewd.config.group import Group
 from crewd.config.run_file.fields import RequiredFile, StopStep, TaskFields
 from crewd.model import plan
 from crewd.model.failure import ErrorClass
+from crewd.policy.profiles import profile_of
 
-TABLES = ("heartbeat", "retry", "success", "stop", "limits")
+TABLES = ("heartbeat", "retry", "success", "stop", "limits", "resume", "budget", "watch")
 # A value of the person's own: even a table of it is taken whole.
 _WHOLE = frozenset({"payload"})
 
@@ -27,6 +28,9 @@ class Tables(NamedTuple):
     success: plan.Success
     stop: plan.StopPlan
     limits: plan.Limits
+    resume: plan.ResumePlan
+    budget: plan.BudgetPlan
+    watch: plan.WatchPlan
 
 
 class Wrong(NamedTuple):
@@ -55,13 +59,16 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 
 def tables_of(values: Mapping[str, Any]) -> Tables:
-    """Make of what all layers say the tables of a plan; their own defaults fill the rest."""
+    """Make of what all layers say the tables of a plan; the profile and their own defaults fill the rest."""
     return Tables(
         plan.HeartbeatPlan(**values.get("heartbeat", {})),
         _retry(values.get("retry", {})),
         _success(values.get("success", {})),
-        _stop(values.get("stop", {})),
+        _stop(values.get("stop", {}), profile_of(values.get("profile", "")).stop),
         plan.Limits(**values.get("limits", {})),
+        plan.ResumePlan(**values.get("resume", {})),
+        plan.BudgetPlan(**values.get("budget", {})),
+        plan.WatchPlan(**values.get("watch", {})),
     )
 
 
@@ -72,6 +79,7 @@ def wrongs_of(tables: Tables) -> Iterator[Wrong]:
     if both := sorted({*tables.success.exit_codes} & {*tables.success.task_error_codes}):
         message = f"{both[0]} is among exit_codes and among task_error_codes"
         yield Wrong("success", ("task_error_codes",), message, "an exit says the one or the other", conflict=True)
+    yield from _watch_wrongs(tables.watch)
 
 
 def _heartbeat_wrongs(heartbeat: plan.HeartbeatPlan) -> Iterator[Wrong]:
@@ -98,6 +106,17 @@ def _retry_wrongs(retry: plan.RetryPolicy) -> Iterator[Wrong]:
             yield Wrong("retry", ("classes", name.value), message, "say a longer cap, too")
 
 
+def _watch_wrongs(watch: plan.WatchPlan) -> Iterator[Wrong]:
+    pairs = (
+        ("same_tool", watch.same_tool_warn, watch.same_tool_max),
+        ("same_error", watch.same_error_warn, watch.same_error_max),
+    )
+    for name, warn, most in pairs:
+        if warn and most and warn > most:
+            message = f"{name}_warn {warn} lies beyond {name}_max {most}"
+            yield Wrong("watch", (f"{name}_max",), message, f"{name}_warn <= {name}_max, or 0 for never")
+
+
 def _retry(values: Mapping[str, Any]) -> plan.RetryPolicy:
     made = dict(values)
     if "jitter" in made:
@@ -118,11 +137,13 @@ def _as_file(file: RequiredFile) -> plan.RequiredFile:
     return plan.RequiredFile(file.path) if file.bytes_min is None else plan.RequiredFile(file.path, file.bytes_min)
 
 
-def _stop(values: Mapping[str, Any]) -> plan.StopPlan:
+def _stop(values: Mapping[str, Any], otherwise: tuple[plan.StopStep, ...]) -> plan.StopPlan:
+    """`otherwise` is how the profile ends its program, where nobody says how; (): as any command."""
     made = dict(values)
-    if "steps" in made:
-        steps: tuple[StopStep, ...] = made["steps"]
-        made["steps"] = tuple(plan.StopStep(step.signal, step.wait) for step in steps)
+    if "steps" not in made:
+        return plan.StopPlan(**made, steps=otherwise) if otherwise else plan.StopPlan(**made)
+    steps: tuple[StopStep, ...] = made["steps"]
+    made["steps"] = tuple(plan.StopStep(step.signal, step.wait) for step in steps)
     return plan.StopPlan(**made)
 
 

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from crewd.config.run_file.agent import Clash, agent_parts, clashes, shell_clash
 from crewd.config.run_file.executor import Executor
 from crewd.config.run_file.layers import TABLES, Tables, laid_over, passed_names, tables_of, values_of, wrongs_of
 from crewd.config.run_file.parts import GivenTask, Parts
 from crewd.config.run_file.problems import Code, Finds, nearest, shown
+from crewd.model.agent import Profile
 from crewd.model.plan import Mode, TaskPlan
+from crewd.policy.profiles import profile_of
 
 DEFAULT = "default"  # the crew of a run, and the executor of a task, that name none
 
 _FILLED_IN = re.compile(r"\{\{|\{(model|run|task|type)\}")
-_PASSED = passed_names()
+_PASSED = passed_names() - {"env", "provider", "stdin"}
 # What an executor says that is no field of a task, or is no field of the same kind.
 _NOT_INHERITED = frozenset({"command", "cwd", "max_parallel"})
 
@@ -47,6 +50,7 @@ class _Whole:
     given: GivenTask
     below: _Below
     values: Mapping[str, Any]
+    profile: Profile
 
 
 class Maker:
@@ -67,21 +71,29 @@ class Maker:
     def make(self, given: GivenTask) -> TaskPlan | None:
         """Make one task. None: it cannot be made, and the finds say why."""
         below = self._below_of(given)
-        whole = _Whole(given, below, laid_over(below.values, given.values))
+        values = laid_over(below.values, given.values)
+        whole = _Whole(given, below, values, profile_of(values.get("profile", "")))
         tables = self._tables(whole)
         self._check_variables(whole)
         self._check_stdin(whole)
         self._check_concurrency(whole)
+        self._check_agent(whole)
         command, cwd = self._command(whole), self._cwd(whole)
+        if command is not None and (clash := shell_clash(whole.profile, command)) is not None:
+            self._tell(clash, given)
         if command is None or cwd is None or not given.is_whole:
             return None
-        values = whole.values
+        agent = agent_parts(whole.profile, command, values)
+        passed = (*self._given.env_pass, *values.get("env_pass", ()), *agent.env_pass)
         return TaskPlan(
             task_id=given.task_id,
-            command=command,
+            command=agent.command,
             cwd=cwd,
             mode=Mode(values.get("mode", Mode.COMMAND)),
-            env_pass=tuple(dict.fromkeys((*self._given.env_pass, *values.get("env_pass", ())))),
+            env_pass=tuple(dict.fromkeys(passed)),
+            stdin=agent.stdin,
+            env=agent.env,
+            provider=agent.provider,
             depends_on=given.depends_on,
             priority=values.get("priority", self._parts.head.priority or 0),
             task_type=values.get("type", ""),
@@ -115,7 +127,7 @@ class Maker:
 
     def _tables(self, whole: _Whole) -> Tables:
         own = whole.given.values
-        if own.keys().isdisjoint(TABLES):
+        if own.keys().isdisjoint((*TABLES, "profile")):
             return whole.below.tables  # shared by all tasks that leave them to it
         tables = tables_of(whole.values)
         self._check_tables(tables, own, ("tasks", whole.given.place))
@@ -155,6 +167,8 @@ class Maker:
         executor, place = whole.below.executor, whole.given.place
         if executor is None:
             return None
+        if not executor.command and whole.profile.program:
+            return (whole.profile.program,)
         if not executor.command:
             remedy = 'write command = ["program", "argument"], or name an executor that has one'
             self._finds.add(("tasks", place, "command"), Code.MISSING_FIELD, "command is missing", remedy)
@@ -219,6 +233,17 @@ class Maker:
         if "stdin" in whole.values and whole.values.get("mode") == Mode.PROTOCOL:
             at = (*self._place_of("stdin", whole.given), "stdin")
             self._finds.add(at, Code.CONFLICT, "stdin has no meaning in protocol mode", "send a payload")
+
+    def _check_agent(self, whole: _Whole) -> None:
+        bad = whole.given.bad | self._parts.bad_defaults
+        unknown = "profile" in bad or whole.below.executor is None  # what nobody can read may well name one
+        for clash in () if unknown else clashes(whole.profile, whole.values):
+            if clash.field not in bad:
+                self._tell(clash, whole.given)
+
+    def _tell(self, clash: Clash, given: GivenTask) -> None:
+        at = (*self._place_of(clash.field, given), clash.field)
+        self._finds.add(at, clash.code, clash.message, clash.remedy)
 
     def _check_concurrency(self, whole: _Whole) -> None:
         key = whole.values.get("concurrency_key", "")

@@ -68,6 +68,17 @@ there before the task starts: an earlier task may make it.
 tells it (`CREWD_...`, `TRACEPARENT`; nobody else may set these). A secret is a file of the credentials folder
 (`secrets.folder`), by name, and is read when the worker starts; a run file never holds one.
 
+**Agents.** A task with a `profile` is the work of an agent's command line: claude, codex, gemini or pi. Its command
+is then the profile's program unless somebody writes another, and is completed: what makes the program say what it
+does (its subcommand, its JSON output) and the `model` are put right behind the program, unless they are there in any
+spelling. Nothing is ever added that lets an agent do more: permissions stand in the command, and so in its executor.
+The profile's variables lie below those of executor, defaults and task; the variables that its program looks for are
+taken over as `env_pass` are; its way of ending stands where nobody writes `stop.steps`; and where nobody names a
+`provider`, the circuit is that of the provider, account and family of models: `anthropic/team-a/claude-sonnet`.
+The `prompt` goes in on stdin, which nobody else can read, with every profile that is known today. A task whose
+prompt stands in its command or `stdin` instead begins afresh whenever it is tried again. `crewd submit --dry-run`
+shows what comes of all this.
+
 **Retries.** The delay after the n-th failure is d = base x factor^(n-1), at most `cap`. Jitter spreads it: `none`
 d; `full` between 0 and d; `equal` between d/2 and d; `decorrelated` between base and three times the delay before,
 at most `cap`. What a worker or a provider asks for is a lower bound. Each class of errors has a rule of its own
@@ -84,6 +95,9 @@ _TABLES: tuple[tuple[str, type[BaseModel], str | None], ...] = (
     ("stop", fields.Stop, "stop"),
     ("stop.steps", fields.StopStep, "steps"),
     ("limits", fields.Limits, "limits"),
+    ("resume", fields.Resume, "resume"),
+    ("budget", fields.Budget, "budget"),
+    ("watch", fields.Watch, "watch"),
 )
 _MEANINGS: dict[Code, str] = {
     Code.BAD_SYNTAX: "The text is no TOML, JSON or YAML, or uses what is not accepted.",

@@ -6,11 +6,12 @@ from typing import Any
 from crewd.config.run_file.bounds import check_bounds
 from crewd.config.run_file.executor import Executor
 from crewd.config.run_file.graph import check_graph
+from crewd.config.run_file.layers import values_of
 from crewd.config.run_file.making import DEFAULT, Maker, TaskDefaults
 from crewd.config.run_file.parts import Parts, nodes_of, read_parts, read_task
 from crewd.config.run_file.problems import Finds
 from crewd.config.run_file.words import no_table
-from crewd.model.plan import RunPlan, TaskPlan
+from crewd.model.plan import BudgetPlan, RunPlan, TaskPlan
 
 _NOTHING = TaskDefaults()
 
@@ -48,6 +49,7 @@ def plan(
         tasks=tuple(tasks),
         max_parallel=parts.head.max_parallel,
         source=source,
+        budget=BudgetPlan(**values_of(parts.head.budget)) if parts.head.budget is not None else BudgetPlan(),
     )
 
 

@@ -19,6 +19,9 @@ _TABLES = {
     "Stop": "stop",
     "StopStep": "steps",
     "Limits": "limits",
+    "Resume": "resume",
+    "Budget": "budget",
+    "Watch": "watch",
 }
 
 

@@ -13,7 +13,7 @@ from crewd.config.run_file.problems import Code, Finds, nearest, shown
 from crewd.config.values import Kind
 
 # What may hold a secret is never quoted.
-_NOT_QUOTED = frozenset({"env", "stdin", "payload", "secrets"})
+_NOT_QUOTED = frozenset({"env", "stdin", "prompt", "payload", "secrets"})
 # Where the whole has another form than its parts.
 _CUSTOM = {"bad_text": Code.BAD_TEXT, "bad_name": Code.BAD_NAME, "bad_path": Code.BAD_PATH}
 _TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type", "mapping_type")

@@ -14,6 +14,7 @@ from crewd.engine.managed import transitions
 from crewd.engine.managed.attempt import Attempt, Over
 from crewd.engine.managed.board import Key, RunEntry
 from crewd.engine.managed.dead_letters import DeadLetters, laid_out
+from crewd.engine.managed.listening import Listening
 from crewd.engine.managed.scheduler import Scheduler
 from crewd.engine.managed.views import details
 from crewd.errors import NothingMatched, Refused, UsageProblem
@@ -251,7 +252,12 @@ class TaskActions:
             return self._of_old(run_id)
         conductor = self.scheduler.conductor
         held = self.scheduler.held | conductor.short | conductor.stuck
-        return details(entry.run, entry.tasks, held, self.scheduler.clock.read().wall)
+        agents = {
+            key: voice.shown()
+            for key, voice in conductor.voices.items()
+            if key[0] == run_id and isinstance(voice, Listening)
+        }
+        return details(entry.run, entry.tasks, held, self.scheduler.clock.read().wall, agents)
 
     def _of_old(self, run_id: str) -> Mapping[str, Any] | None:
         run = self.history.managed(run_id)

@@ -46,7 +46,7 @@ class Attempt:
     over: Over | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)  # it is over
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # nothing of it is left, and that is durable
-    group: str = ""  # cgroup, "" where there is none
+    heard: int | None = None  # bytes of its stdout that were listened to; None: nobody needs to
 
     @property
     def key(self) -> Key:

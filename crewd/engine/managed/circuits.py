@@ -10,6 +10,7 @@ from crewd.model.managed import CircuitState
 from crewd.policy import circuit as policy
 from crewd.policy.circuit import CircuitOptions
 from crewd.policy.crash_loop import CrashLoop, CrashLoopOptions, crashed, delay_of, is_crash
+from crewd.policy.provider import family, split_model
 
 TOLD = {"open": "circuit.opened", "half_open": "circuit.half_opened", "closed": "circuit.closed"}
 # Ends that say that a command cannot even begin its work; an ordinary failure within seconds does not.
@@ -42,6 +43,20 @@ class Circuits:
         return self._put(
             before, policy.failed(before, failure.error_class, failure.retry_after, now, self.options), now
         )
+
+    def hinted(self, model: str, error_class: ErrorClass, now: float) -> Changed:
+        """A worker of somebody else was refused; `model` is what it asks, as "provider/model" where that is told."""
+        provider, name = split_model(model)
+        states: tuple[CircuitState, ...] = ()
+        events: tuple[Event, ...] = ()
+        for before in list(self.states.values()):
+            of_provider, *_, of_family = before.name.split("/")
+            # Whose account it is nobody knows; a hint never opens a circuit by itself.
+            if family(name) == of_family and (not provider or provider == of_provider):
+                after = policy.hinted(before, error_class, now, self.options)
+                more_states, more_events = self._put(before, after, now)
+                states, events = states + more_states, events + more_events
+        return states, events
 
     def ended(self, name: str, failure: Failure, started_at: float, now: float) -> None:
         """Note an attempt that ended as soon as it began: many of them slow the next starts, for a while."""

@@ -15,6 +15,7 @@ import structlog
 from crewd.engine.managed import transitions
 from crewd.engine.managed.attempt import Attempt, Over
 from crewd.engine.managed.outcome import Facts, shortened
+from crewd.engine.managed.voice import Signs, Word
 from crewd.host.attempt_folder import RESULT, STDIN, STDOUT, TASK_SENT, is_there, write_new
 from crewd.host.clock import Clock
 from crewd.host.fifo import Talk
@@ -24,7 +25,6 @@ from crewd.model.event import Event, span_id, trace_id
 from crewd.model.failure import ErrorClass, Exit, Failure
 from crewd.model.managed import ManagedRun, ManagedTask
 from crewd.model.plan import TaskPlan
-from crewd.model.run import Usage
 from crewd.policy.handling import handling_of
 from crewd.sources.managed.conversation import (
     Conversation,
@@ -126,16 +126,16 @@ class Dialogue:
         self._send()
         return not self._unsent
 
-    def terminal(self) -> tuple[Failure | None, bool]:
-        """What it said of its own end: a failure, or that it succeeded."""
+    def last_word(self, facts: Facts, over: Over) -> Word:
+        """What it said of its own end; or what an end without a word means."""
         match self._conversation.terminal:
             case Result():
-                return None, True
+                return Word(succeeded=True)
             case Error() as error:
-                return failure_of(error), False
-        return None, False
+                return Word(failure_of(error))
+        return Word(None if over.asked else self._without_terminal(facts))
 
-    def without_terminal(self, facts: Facts) -> Failure | None:
+    def _without_terminal(self, facts: Facts) -> Failure | None:
         """Class of an end without a last word; None: what it wrote to stderr says more."""
         if self._has_heard_too_much():
             return self._too_much()
@@ -156,36 +156,39 @@ class Dialogue:
             log.warning("attempt.result_not_kept", attempt=self._id, error=str(error))
         return {"result_bytes": len(data)}
 
-    def result_bytes(self) -> int:
+    def output_bytes(self, facts: Facts) -> int:
         return self._conversation.output_size
 
-    def said(self) -> tuple[Any, ...]:
-        """What changes with every message that proves life."""
-        return (self._conversation.seq,)
+    def signs(self, now: float) -> Signs:
+        """What it last said of its life."""
+        lease = self._conversation.lease(now)
+        return Signs((self._conversation.seq,), lease, lease.tool if lease is not None else "")
+
+    def details(self) -> dict[str, Any]:
+        return {}
 
     @property
-    def conversation(self) -> Conversation:
-        return self._conversation
+    def messages(self) -> Mapping[str, int]:
+        return self._conversation.messages
 
     def told(
         self, run: ManagedRun, task: ManagedTask, exit: Exit, at: float
     ) -> tuple[ManagedTask, tuple[Event, ...]]:
         """Add what the worker told on its way to its task: usage, artifacts, results that came too late."""
         heard = self._conversation
-        usage = task.usage
+        number = self._attempt.number
+        used: tuple[Event, ...] = ()
         if heard.usage is not None:
             # The name of a model becomes a label: whatever a worker writes there, a secret must not.
-            used = msgspec.structs.replace(heard.usage, model=self._redact(heard.usage.model))
-            usage = used if usage is None else _sum(usage, used)
+            usage = msgspec.structs.replace(heard.usage, model=self._redact(heard.usage.model))
+            task, used = transitions.used(run, self._attempt.plan, task, usage, at, number)
         artifacts = tuple(msgspec.structs.replace(each, path=self._redact(each.path)) for each in heard.artifacts)
         task = msgspec.structs.replace(
             task,
-            usage=usage,
             artifacts=artifacts or task.artifacts,
             late=task.late + heard.late,
         )
-        events: list[Event] = []
-        number = self._attempt.number
+        events = list(used)
 
         def tell(type: str, data: Mapping[str, Any]) -> None:
             events.append(transitions.event(type, run, task, at, data, number))
@@ -311,15 +314,3 @@ class Dialogue:
             variants=plan.variants,
             traceparent=f"00-{trace_id(run_id)}-{span}-01",
         )
-
-
-def _sum(before: Usage, more: Usage) -> Usage:
-    cost = more.cost_usd if before.cost_usd is None else before.cost_usd + (more.cost_usd or 0.0)
-    return Usage(
-        input=before.input + more.input,
-        output=before.output + more.output,
-        cache_read=before.cache_read + more.cache_read,
-        cache_write=before.cache_write + more.cache_write,
-        cost_usd=cost,
-        model=more.model or before.model,
-    )

@@ -1,13 +1,14 @@
 """Figures: how managed runs stand, in numbers, for the snapshot of a round. Pure, over what the scheduler holds."""
 
 from crewd.engine.managed.board import Board
+from crewd.engine.managed.purse import Purse
 from crewd.engine.managed.scheduler import Scheduler
 from crewd.model.run import RUN_ENDED
 from crewd.model.snapshot import ManagedFigures
 
 
-def figures(scheduler: Scheduler) -> ManagedFigures:
-    """Take the numbers of this moment. Costs one step for each run on the board."""
+def figures(scheduler: Scheduler, purse: Purse) -> ManagedFigures:
+    """Take the numbers of this moment. One step for each run on the board, and for each task of those at work."""
     board, conductor = scheduler.board, scheduler.conductor
     return ManagedFigures(
         running=len(board.at_work),
@@ -17,6 +18,7 @@ def figures(scheduler: Scheduler) -> ManagedFigures:
         circuits={name: state.state for name, state in scheduler.circuits.states.items()},
         paused=tuple(sorted(scheduler.pauses)),
         stuck={_mark(board, key): why for key, why in conductor.stuck.items()},
+        budgets=purse.figures(),
         messages=dict(conductor.messages),
         succeeded_at=scheduler.succeeded_at,
         ledger_failed=scheduler.register.failed,

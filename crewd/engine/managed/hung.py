@@ -1,4 +1,4 @@
-"""Hung: what follows when the patrol finds a managed worker in which provably nothing moves."""
+"""Hung: what follows when the patrol finds a managed worker in which nothing moves, or whose model is silent."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from crewd.engine.managed.board import Key
 from crewd.model.failure import ErrorClass, Failure
 from crewd.model.plan import Mode, TaskPlan
 from crewd.model.snapshot import Snapshot
-from crewd.model.verdict import Level, Reason
+from crewd.model.verdict import Level, Reason, Standing, Wedge
 from crewd.policy.handling import handling_of
 
 RUNTIME = "managed"
@@ -17,16 +17,27 @@ def heed(snapshot: Snapshot, attempts: Mapping[Key, Attempt]) -> None:
     """End the attempts that hang and have agreed to be ended for it. Only the newest attempt is meant."""
     for (run_id, task_id), attempt in list(attempts.items()):
         view = snapshot.runs.get(run_id)
-        if view is None or attempt.over is not None or not stops_when_hung(attempt.plan):
+        if view is None or attempt.over is not None:
             continue
         for worker in view.workers:
-            standing = worker.standing
-            if (worker.task_id, worker.attempt) != (task_id, attempt.number) or standing.level is not Level.DEAD:
+            if (worker.task_id, worker.attempt) != (task_id, attempt.number):
                 continue
-            if standing.reason is Reason.HUNG:
-                words = f"nothing of it moved: {standing.because}"
-                guidance = handling_of(ErrorClass.HEARTBEAT_LOST).guidance
-                attempt.end(Over(words, Failure(ErrorClass.HEARTBEAT_LOST, words, guidance=guidance)))
+            failure = _failure(attempt.plan, worker.standing)
+            if failure is not None:
+                attempt.end(Over(failure.message, failure))
+
+
+def _failure(plan: TaskPlan, standing: Standing) -> Failure | None:
+    """As what an attempt ends that stands like this; None: it goes on."""
+    if standing.level is Level.DEAD and standing.reason is Reason.HUNG and stops_when_hung(plan):
+        words = f"nothing of it moved: {standing.because}"
+        return Failure(ErrorClass.HEARTBEAT_LOST, words, guidance=handling_of(ErrorClass.HEARTBEAT_LOST).guidance)
+    hangs = standing.level in (Level.STALE, Level.DEAD) and standing.wedge is Wedge.API_STREAM_HANG
+    if hangs and plan.profile and plan.watch.on_stream_hang == "stop":
+        words = f"its model has not said a word for {plan.watch.stream_hang_after:g} s: {standing.because}"
+        guidance = handling_of(ErrorClass.PROVIDER_ERROR).guidance
+        return Failure(ErrorClass.PROVIDER_ERROR, words, code="stream_hang", guidance=guidance)
+    return None
 
 
 def stops_when_hung(plan: TaskPlan) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from crewd.model.plan import BudgetPlan
 from crewd.policy.circuit import CircuitOptions
 
 
@@ -25,3 +26,5 @@ class TaskOptions:
     circuits: CircuitOptions = field(default_factory=CircuitOptions)
     redrive_rate: float = 1.0  # dead letters a second
     parole: str = "offer"
+    day_budget: BudgetPlan = field(default_factory=BudgetPlan)  # of everything, in one UTC day
+    crew_budget: BudgetPlan = field(default_factory=BudgetPlan)  # of each crew, in one UTC day

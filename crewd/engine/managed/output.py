@@ -39,13 +39,16 @@ def trim(attempts: Sequence[Attempt]) -> int:
         # What a protocol worker says is read from its beginning after a restart: too much of it ends the attempt.
         names = (STDERR,) if attempt.plan.mode is Mode.PROTOCOL else (STDOUT, STDERR)
         for name in names:
-            trimmed += bool(attempt.folder) and _trimmed(f"{attempt.folder}/{name}", most)
+            heard = attempt.heard if name == STDOUT else None
+            trimmed += bool(attempt.folder) and _trimmed(f"{attempt.folder}/{name}", most, heard)
     return trimmed
 
 
-def _trimmed(path: str, most: int) -> bool:
+def _trimmed(path: str, most: int, heard: int | None) -> bool:
     try:
-        written = size(path)
-        return written > most and give_back(path, written - most)
+        surplus = size(path) - most
+        if heard is not None:
+            surplus = min(surplus, heard)
+        return surplus > 0 and give_back(path, surplus)
     except OSError:
         return False  # its worker put something else in its place, or takes it away just now

@@ -9,14 +9,19 @@ import msgspec
 
 from crewd.engine.managed.options import TaskOptions
 from crewd.host import attempt_folder
+from crewd.host.files import Root
 from crewd.host.spawning import Spawn, resolve
 from crewd.model.event import span_id, trace_id
 from crewd.model.failure import ErrorClass, Failure
 from crewd.model.managed import Starting
 from crewd.model.plan import Mode, RunPlan, TaskPlan
+from crewd.model.run import Usage
+from crewd.policy import command_line
 from crewd.policy.handling import handling_of
+from crewd.policy.profiles import PROFILES
 
 SECRET_MAX = attempt_folder.SECRET_MAX
+OPENING_MAX = 64 * 1024
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -25,6 +30,20 @@ class Prepared:
     """Everything that a start needs, made ready."""
 
     spawn: Spawn
+    opening: "Opening | None" = None
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """How an attempt of an agent began. Kept in its folder: a successor must know."""
+
+    rung: str = "fresh"  # or "resume"
+    session: str = ""  # that it goes on with
+    reason: str = ""
+    saved_tokens: int = 0
+    base: Usage | None = None  # what the session had used before
+    base_cost: float | None = None
+    file: str = ""  # of the session, as it was then
+    file_bytes: int = 0
 
 
 class CannotStart(Exception):
@@ -40,12 +59,11 @@ def name_of(run_id: str, task_id: str, attempt: int) -> str:
     return f"{run_id}/{task_id}/{attempt}"
 
 
-def prepare(
-    run: RunPlan, plan: TaskPlan, state: Starting, environ: Mapping[str, str], options: TaskOptions
-) -> Prepared:
-    """Make the attempt's folder and find its command. Raises CannotStart; OSError where the disk refuses."""
-    folder = attempt_folder.folder_of(options.folder, run.run_id, plan.task_id, state.attempt)
-    env = environment(run, plan, state, folder, environ, options)
+def prepare(plan: TaskPlan, folder: str, env: dict[str, str], opening: Opening | None) -> Prepared:
+    """Make the attempt's folder and find its command. Raises CannotStart; OSError where the disk refuses.
+
+    `opening`: how an agent begins; None: it is any command.
+    """
     if not attempt_folder.is_folder(plan.cwd):
         raise cannot(
             ErrorClass.SPAWN_FAILED, f"the folder {plan.cwd} is not there; make it, or change the task's cwd"
@@ -57,17 +75,31 @@ def prepare(
             f"the command {plan.command[0]} was not found, or may not be executed",
             guidance=f"install {plan.command[0]}, name it by its whole path, or set PATH in the task's env",
         )
+    words, text = plan.command, plan.stdin
+    if opening is not None:
+        words, prompt = command_line.argv(PROFILES[plan.profile], plan.command, plan.prompt, opening.session)
+        text = prompt if prompt is not None else text
     attempt_folder.make_folder(folder)
+    if opening is not None:
+        attempt_folder.write_new(f"{folder}/{attempt_folder.OPENING}", msgspec.json.encode(opening))
     if plan.payload is not None:  # every file that is made costs as much as the rest of a start
         attempt_folder.write_new(f"{folder}/{attempt_folder.PAYLOAD}", msgspec.json.encode(plan.payload))
     stdin: Literal["none", "file", "fifo"] = "none"
     if plan.mode is Mode.PROTOCOL:
         stdin = "fifo"
-    elif plan.stdin is not None:
-        attempt_folder.write_new(f"{folder}/{attempt_folder.STDIN}", plan.stdin.encode())
+    elif text is not None:
+        attempt_folder.write_new(f"{folder}/{attempt_folder.STDIN}", text.encode())
         stdin = "file"
-    spawn = Spawn(argv=(command, *plan.command[1:]), env=env, cwd=plan.cwd, folder=folder, stdin=stdin)
-    return Prepared(spawn)
+    return Prepared(Spawn(argv=(command, *words[1:]), env=env, cwd=plan.cwd, folder=folder, stdin=stdin), opening)
+
+
+def read_opening(folder: str) -> Opening | None:
+    """How an agent's attempt began, as a predecessor wrote it; None: its worker took the file away."""
+    try:
+        with Root(folder) as root:
+            return msgspec.json.decode(root.read(attempt_folder.OPENING, OPENING_MAX).data, type=Opening)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def environment(

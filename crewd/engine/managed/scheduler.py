@@ -16,7 +16,7 @@ import structlog
 from crewd.engine.managed import transitions
 from crewd.engine.managed.attempt import Attempt, Over
 from crewd.engine.managed.board import Board, Key, RunEntry
-from crewd.engine.managed.circuits import Circuits
+from crewd.engine.managed.circuits import Changed, Circuits
 from crewd.engine.managed.conduct import Conductor
 from crewd.engine.managed.options import TaskOptions
 from crewd.engine.managed.places import name_of
@@ -54,7 +54,9 @@ class Scheduler:
     clock: Clock
     options: TaskOptions
     pauses: dict[str, Pause] = field(default_factory=dict)
+    shut: Callable[[], tuple[Pause, ...]] = lambda: ()  # doors that crewd itself keeps shut: a budget is spent
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hints: Sequence[tuple[str, ErrorClass]] = ()  # models of observed runs whose provider refuses them just now
     closing: str = ""  # why nothing more is started, for good
     stop_patience: float = 60.0  # seconds beyond what plans allow, after which crewd ends without a proof
     succeeded_at: float = 0.0  # wall time of the latest complete turn
@@ -217,12 +219,21 @@ class Scheduler:
         return run
 
     async def _probe(self, now: Reading) -> float | None:
-        """Let circuits be tried again whose time has come; returns the seconds until the next one is."""
-        states, events = self.circuits.advance(now.wall)
-        if states:
-            await self.register.commit(Batch(events=events, circuits=states))
+        """Let circuits be tried again whose time has come; returns the seconds until the next one is.
+
+        What happened to others at the same provider is heard first: see `engine.hints`.
+        """
+        hints, self.hints = self.hints, ()
+        for model, error_class in hints:
+            await self._note_circuits(self.circuits.hinted(model, error_class, now.wall))
+        await self._note_circuits(self.circuits.advance(now.wall))
         waits = [state.probe_at - now.wall for state in self.circuits.states.values() if state.probe_at is not None]
         return min((wait for wait in waits if wait > 0), default=None)
+
+    async def _note_circuits(self, changed: Changed) -> None:
+        states, events = changed
+        if states:
+            await self.register.commit(Batch(events=events, circuits=states))
 
     async def _start(self, now: Reading) -> None:
         """Choose, take, and carry."""
@@ -245,7 +256,7 @@ class Scheduler:
             (offered.ready for offered in self.board.offered),
             self.board.busy(),
             self._slots(),
-            pauses=tuple(self.pauses.values()),
+            pauses=(*self.shut(), *self.pauses.values()),
             circuits=lambda name, busy: self.circuits.allows(name, busy, now.wall),
             now_mono=now.mono,
             reasons=reasons,

@@ -31,7 +31,7 @@ from crewd.model.managed import (
 )
 from crewd.model.plan import TaskPlan
 from crewd.model.process import Identity
-from crewd.model.run import RunStatus
+from crewd.model.run import RunStatus, Usage
 from crewd.policy.fingerprint import fingerprint
 from crewd.policy.lifecycle import Step, step
 from crewd.policy.schedule import Fate
@@ -79,7 +79,7 @@ def starting(
 ) -> Change:
     """A slot and a fence were taken, `queue_seconds` after the task could have had them."""
     attempt = task.attempt + 1
-    after = _step(task, Step.PULL, Starting(at, attempt, fence))
+    after = msgspec.structs.replace(_step(task, Step.PULL, Starting(at, attempt, fence)), attempt_usage=None)
     if after.first_started_at is None:
         after = msgspec.structs.replace(after, first_started_at=at)
     data = {"state": "starting", "fence": fence, "task_type": plan.task_type, "queue_seconds": queue_seconds}
@@ -87,13 +87,20 @@ def starting(
 
 
 def running(
-    run: ManagedRun, plan: TaskPlan, task: ManagedTask, process: Identity, folder: str, mono: float, at: float
+    run: ManagedRun,
+    plan: TaskPlan,
+    task: ManagedTask,
+    process: Identity,
+    folder: str,
+    mono: float,
+    at: float,
+    opening: Mapping[str, Any] = {},
 ) -> Change:
-    """The identity of the process is known, and its command has not begun."""
+    """The identity of the process is known, and its command has not begun. `opening`: how an agent begins."""
     before = task.state
     assert isinstance(before, Starting)
     after = _step(task, Step.RUN, Running(at, before.attempt, before.fence, process, mono, folder))
-    told = {"pid": process.pid, "start_ticks": process.start_ticks, "executor": plan.executor}
+    told = {"pid": process.pid, "start_ticks": process.start_ticks, "executor": plan.executor, **opening}
     return after, (
         event("attempt.started", run, after, at, {"state": "running", **told}, before.attempt),
         event("task.started", run, after, at, {"task_type": plan.task_type}, before.attempt),
@@ -126,7 +133,6 @@ def completed(run: ManagedRun, plan: TaskPlan, task: ManagedTask, record: Attemp
     return after, (
         _finished(run, after, record, at, plan.executor),
         event("task.completed", run, after, at, data, record.attempt),
-        *_usage(run, plan, after, at, record.attempt),
     )
 
 
@@ -242,11 +248,31 @@ def given_up(
             },
             attempt,
         ),
-        *_usage(run, plan, after, at, attempt),
     )
     if actor != "daemon":
         events = tuple(msgspec.structs.replace(each, actor=actor) for each in events)
     return after, events, letter
+
+
+def used(run: ManagedRun, plan: TaskPlan, task: ManagedTask, usage: Usage, at: float, attempt: int) -> Change:
+    """Note what an attempt used so far, `usage`: told is what is new since it was noted before."""
+    more = _more(usage, task.attempt_usage)
+    if more is None:
+        return task, ()
+    model = usage.model or plan.model
+    total = more if task.usage is None else _sum(task.usage, more)
+    noted = _sum(task.attempt_usage or Usage(), more)
+    after = msgspec.structs.replace(task, usage=msgspec.structs.replace(total, model=model), attempt_usage=noted)
+    data: dict[str, Any] = {
+        "model": model,
+        "input": more.input,
+        "output": more.output,
+        "cache_read": more.cache_read,
+        "cache_write": more.cache_write,
+    }
+    if more.cost_usd is not None:
+        data["cost_usd"] = more.cost_usd
+    return after, (event("usage.recorded", run, after, at, data, attempt),)
 
 
 def fated(run: ManagedRun, plan: TaskPlan, task: ManagedTask, fate: Fate, at: float) -> Change:
@@ -309,21 +335,36 @@ def _finished(run: ManagedRun, task: ManagedTask, record: AttemptRecord, at: flo
     return event("attempt.finished", run, task, at, data, record.attempt)
 
 
-def _usage(run: ManagedRun, plan: TaskPlan, task: ManagedTask, at: float, attempt: int) -> tuple[Event, ...]:
-    used = task.usage
-    if used is None:
-        return ()
-    data: dict[str, Any] = {
-        "model": used.model or plan.model,
-        "input": used.input,
-        "output": used.output,
-        "cache_read": used.cache_read,
-        "cache_write": used.cache_write,
-    }
-    if used.cost_usd is not None:
-        data["cost_usd"] = used.cost_usd
-    return (event("usage.recorded", run, task, at, data, attempt),)
-
-
 def _duration(task: ManagedTask, at: float) -> float:
     return max(0.0, at - (task.first_started_at or at))
+
+
+def _more(usage: Usage, noted: Usage | None) -> Usage | None:
+    """What is new of a usage that only grows; None: nothing is."""
+    before = noted or Usage()
+    cost = usage.cost_usd
+    if cost is not None:
+        # A counter never falls: an estimate that was corrected downwards has been told already.
+        cost = max(0.0, cost - (before.cost_usd or 0.0))
+    more = Usage(
+        input=max(0, usage.input - before.input),
+        output=max(0, usage.output - before.output),
+        cache_read=max(0, usage.cache_read - before.cache_read),
+        cache_write=max(0, usage.cache_write - before.cache_write),
+        cost_usd=cost,
+        model=usage.model,
+    )
+    is_news = more.input or more.output or more.cache_read or more.cache_write or more.cost_usd
+    return more if is_news or (noted is None) else None
+
+
+def _sum(before: Usage, more: Usage) -> Usage:
+    costs = [each.cost_usd for each in (before, more) if each.cost_usd is not None]
+    return Usage(
+        input=before.input + more.input,
+        output=before.output + more.output,
+        cache_read=before.cache_read + more.cache_read,
+        cache_write=before.cache_write + more.cache_write,
+        cost_usd=sum(costs) if costs else None,
+        model=more.model or before.model,
+    )

@@ -7,6 +7,8 @@ import msgspec
 
 from crewd.engine.managed.board import Key, RunEntry
 from crewd.engine.managed.conduct import Conductor
+from crewd.engine.managed.ladder import profile_of
+from crewd.engine.managed.voice import Signs
 from crewd.model.managed import (
     STATUS_OF,
     Blocked,
@@ -29,6 +31,7 @@ from crewd.model.run import Expectation, Run, Task
 from crewd.sources.managed.source import Watched
 
 RUNTIME = "managed"
+SILENT = Signs()
 
 
 def run_view(entry: RunEntry) -> Run:
@@ -79,27 +82,36 @@ def watched(entry: RunEntry, conductor: Conductor) -> tuple[Watched, ...]:
             continue
         plan = entry.plans[task_id]
         counts = plan.heartbeat.activity_is_heartbeat
-        dialogue = conductor.dialogues.get((task.run_id, task_id))
-        now = conductor.clock.read().mono
-        lease = dialogue.conversation.lease(now) if dialogue is not None else None
+        voice = conductor.voices.get((task.run_id, task_id))
+        signs = voice.signs(conductor.clock.read().mono) if voice is not None else SILENT
         found.append(
             Watched(
                 task_id=task_id,
                 folder=task.state.folder,
                 shim=task.state.process,
                 output_counts=plan.mode is Mode.COMMAND if counts is None else counts,
-                said=dialogue.said() if dialogue is not None else (),
-                lease=lease,
-                tool=lease.tool if lease is not None else "",
+                said=signs.said,
+                lease=signs.lease,
+                tool=signs.tool,
+                waiting=signs.waiting,
+                hint=signs.hint,
+                streams=profile_of(plan) is not None,
             )
         )
     return tuple(found)
 
 
 def details(
-    run: ManagedRun, tasks: Mapping[str, ManagedTask], held: Mapping[Key, str], now: float | None
+    run: ManagedRun,
+    tasks: Mapping[str, ManagedTask],
+    held: Mapping[Key, str],
+    now: float | None,
+    agents: Mapping[Key, Mapping[str, Any]] = {},
 ) -> dict[str, Any]:
-    """Lay a managed run out for a person: states, attempts, and why each task waits. `now` None: not known."""
+    """Lay a managed run out for a person: states, attempts, and why each task waits. `now` None: not known.
+
+    `agents`: what those at work show of themselves.
+    """
     counts: dict[str, int] = {}
     for task in tasks.values():
         counts[name_of(task.state)] = counts.get(name_of(task.state), 0) + 1
@@ -116,7 +128,14 @@ def details(
         "ended_at": rfc3339(run.ended_at) if run.ended_at is not None else None,
         "submitted_by": run.actor,
         "counts": counts,
-        "tasks": [_task_details(tasks[each], plans[each], tasks, held, now) for each in plans if each in tasks],
+        "tasks": [
+            {
+                **_task_details(tasks[each], plans[each], tasks, held, now),
+                "agent": agents.get((run.plan.run_id, each)),
+            }
+            for each in plans
+            if each in tasks
+        ],
         "held": {task_id: why for (run_id, task_id), why in held.items() if run_id == run.plan.run_id},
     }
 
@@ -179,6 +198,8 @@ def _task_details(
         "artifacts": msgspec.to_builtins(task.artifacts),
         "late_results": task.late,
         "executor": plan.executor,
+        "profile": plan.profile,
+        "provider": plan.provider,
         "mode": plan.mode.value,
         "priority": plan.priority,
         "depends_on": list(plan.depends_on),
@@ -189,7 +210,12 @@ def _task_details(
 
 
 def _expectation(plan: TaskPlan) -> Expectation | None:
-    wanted = plan.heartbeat
-    if wanted.warn_after is wanted.stale_after is wanted.dead_after is wanted.hung_after is None:
+    """How silent its worker may be. An agent waits in silence for its model, longer than other workers do."""
+    wanted, profile = plan.heartbeat, profile_of(plan)
+    warn, stale = wanted.warn_after, wanted.stale_after
+    if profile is not None:
+        stale = plan.watch.stream_hang_after if stale is None else stale
+        warn = min(profile.silent_after, stale / 2) if warn is None else warn
+    if warn is stale is wanted.dead_after is wanted.hung_after is None:
         return None
-    return Expectation(wanted.warn_after, wanted.stale_after, wanted.dead_after, wanted.hung_after)
+    return Expectation(warn, stale, wanted.dead_after, wanted.hung_after)

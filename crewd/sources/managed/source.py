@@ -15,7 +15,7 @@ from crewd.host.proc_stat import read_stat
 from crewd.model.look import Look, ReadResult
 from crewd.model.moment import Reading
 from crewd.model.process import Identity, ProcessClaim
-from crewd.model.run import Lease, Run, Task
+from crewd.model.run import Lease, Run, Task, Waiting
 
 RUNTIME = "managed"
 BEAT_MAX = 64 * 1024
@@ -30,7 +30,10 @@ class Watched(msgspec.Struct, frozen=True):
     output_counts: bool  # what it writes is a sign of life, as no other is agreed
     said: tuple[Any, ...] = ()  # what changes with every message of a protocol worker
     lease: Lease | None = None
-    tool: str = ""
+    tool: str = ""  # that it says it is inside of; "" none
+    waiting: Waiting | None = None  # a wait that it declared: its provider keeps it waiting, until when says detail
+    hint: str = ""  # its last words, as far as they may tell why it is silent
+    streams: bool = False  # an agent whose every word is followed: with no tool open it waits for its model
 
 
 class View(msgspec.Struct, frozen=True):
@@ -105,6 +108,9 @@ class ManagedSource:
             claim=self._claim(watched.shim),
             lease=watched.lease or lease,
             tool=watched.tool,
+            waiting=watched.waiting,
+            hint=watched.hint,
+            streams=watched.streams,
         )
 
     def _claim(self, shim: Identity) -> ProcessClaim:

@@ -27,6 +27,8 @@ class Progress(msgspec.Struct, rename="camel"):
     tokens: Count | None = None
     turns: Count | None = None
     current_tool: str | None = None
+    current_tool_args: str | None = None
+    recent_tools: list[Any] | None = None
     recent_output: list[Any] | None = None
 
 

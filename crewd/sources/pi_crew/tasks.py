@@ -12,6 +12,7 @@ from crewd.model.run import TASK_ENDED, Task, TaskStatus, Waiting
 from crewd.sources.document import as_text
 from crewd.sources.fields import NO_EXTRA, Fields, cut, fields, tail, unknown
 from crewd.sources.names import ID_RULE, shown, valid_id
+from crewd.sources.pi_crew.calls import calls_of
 from crewd.sources.pi_crew.layout import TASK_FIELDS, TASK_STATUS
 from crewd.sources.pi_crew.runner import NamedProcesses, Side, worker_claim
 from crewd.sources.pi_crew.task_record import (
@@ -107,6 +108,7 @@ def ended_task(task: Task) -> Task:
         tool="",
         hint="",
         extra=NO_EXTRA,
+        calls=None,
     )
 
 
@@ -159,6 +161,7 @@ def _read(result: Tasks, of: Fields, task_id: str, context: Context, before: Tas
         hint=_hint(record),
         usage=usage,
         extra=extra,
+        calls=calls_of(record.agent_progress) if usage is not None else None,
     )
 
 

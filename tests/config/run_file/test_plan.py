@@ -13,17 +13,20 @@ from crewd.config.run_file import Executor, RunRefused
 from crewd.config.run_file.fields import RetryRule, RunFile, TaskFields
 from crewd.model.failure import ErrorClass
 from crewd.model.plan import (
+    BudgetPlan,
     HeartbeatPlan,
     Jitter,
     Limits,
     Mode,
     RequiredFile,
+    ResumePlan,
     RetryPolicy,
     RunPlan,
     StopPlan,
     StopStep,
     Success,
     TaskPlan,
+    WatchPlan,
 )
 from crewd.model.plan import RetryRule as PlannedRule
 from tests.config.run_file.given import BASE, problems, run_plan, task_plan, task_problems, told
@@ -50,9 +53,11 @@ def test_a_run_says_what_it_is_called() -> None:
             "labels": {"a/b": "x"},
             "max_parallel": 3,
             "priority": 7,
+            "budget": {"tokens": 5, "on_exceeded": "park"},
             "tasks": ONE,
         }
     )
+    assert found.budget == BudgetPlan(tokens=5, on_exceeded="park")
     assert (found.name, found.crew, found.run_id, found.labels, found.max_parallel) == (
         "n",
         "c",
@@ -113,6 +118,25 @@ def test_every_field_of_a_task_reaches_the_plan() -> None:
             "output_bytes": "1MiB",
             "nice": 3,
         },
+        profile="plain",
+        idempotent=False,
+        account="team-a",
+        resume={"mode": "never", "attempts_max": 0, "tree": "any"},
+        budget={"tokens": 10, "cost_usd": 0.5, "warn_ratio": 1, "on_exceeded": "park"},
+        watch={
+            "stream_hang_after": "1m",
+            "on_stream_hang": "stop",
+            "park_after": 0,
+            "same_tool_warn": 1,
+            "same_tool_max": 2,
+            "same_error_warn": 3,
+            "same_error_max": 4,
+            "on_loop": "park",
+            "burn_tokens_min": 0,
+            "burn_factor": 2,
+            "on_burn": "stop",
+            "on_denied": "allow",
+        },
     )
     assert found == TaskPlan(
         task_id="t",
@@ -153,6 +177,12 @@ def test_every_field_of_a_task_reaches_the_plan() -> None:
         success=Success((0, 4), (3,), (RequiredFile("a/b", 1), RequiredFile("./c", 1024)), 7, ("test",), 9.0),
         stop=StopPlan(1.0, (StopStep("INT", 1.0),), 0.0),
         limits=Limits(60.0, 2**30, 100, 10, 2**20, 3),
+        profile="plain",
+        idempotent=False,
+        account="team-a",
+        resume=ResumePlan("never", 0, "any"),
+        budget=BudgetPlan(10, 0.5, 1, "park"),
+        watch=WatchPlan(60.0, "stop", 0.0, 1, 2, 3, 4, "park", 0, 2, "stop", "allow"),
     )
 
 
@@ -328,6 +358,25 @@ def test_a_dependency_that_is_named_twice_is_one() -> None:
         ({"command": ["a" * 131_072]}, "/command/0", "TOO_LARGE"),
         ({"command": ["a"], "shell": True}, "/command", "CONFLICT"),
         ({"shell": "yes"}, "/shell", "TYPE_MISMATCH"),
+        ({"profile": "cladue"}, "/profile", "ENUM_MISMATCH"),
+        ({"profile": "plain", "prompt": " \n"}, "/prompt", "BAD_TEXT"),
+        ({"profile": "plain", "prompt": "a\0"}, "/prompt", "BAD_TEXT"),
+        ({"profile": "plain", "prompt": 7}, "/prompt", "TYPE_MISMATCH"),
+        ({"profile": "plain", "prompt": "a" * (2**20 + 1)}, "/prompt", "TOO_LARGE"),
+        ({"profile": "plain", "prompt": "ż" * 2**19 + "a"}, "/prompt", "TOO_LARGE"),
+        ({"idempotent": "no"}, "/idempotent", "TYPE_MISMATCH"),
+        ({"account": "a\n"}, "/account", "BAD_NAME"),
+        ({"resume": {"mode": "always"}}, "/resume/mode", "ENUM_MISMATCH"),
+        ({"resume": {"attempts_max": 101}}, "/resume/attempts_max", "VALUE_OUT_OF_RANGE"),
+        ({"budget": {"tokens": 0}}, "/budget/tokens", "VALUE_OUT_OF_RANGE"),
+        ({"budget": {"cost_usd": 0}}, "/budget/cost_usd", "VALUE_OUT_OF_RANGE"),
+        ({"budget": {"warn_ratio": 0}}, "/budget/warn_ratio", "VALUE_OUT_OF_RANGE"),
+        ({"budget": {"warn_ratio": 1.1}}, "/budget/warn_ratio", "VALUE_OUT_OF_RANGE"),
+        ({"budget": {"on_exceeded": "kill"}}, "/budget/on_exceeded", "ENUM_MISMATCH"),
+        ({"watch": {"stream_hang_after": 0}}, "/watch/stream_hang_after", "VALUE_OUT_OF_RANGE"),
+        ({"watch": {"burn_factor": 0.5}}, "/watch/burn_factor", "VALUE_OUT_OF_RANGE"),
+        ({"watch": {"same_tool_warn": 21}}, "/watch/same_tool_max", "VALUE_OUT_OF_RANGE"),
+        ({"watch": {"same_error_warn": 3, "same_error_max": 2}}, "/watch/same_error_max", "VALUE_OUT_OF_RANGE"),
         ({"args": "x"}, "/args", "TYPE_MISMATCH"),
         ({"cwd": ""}, "/cwd", "VALUE_OUT_OF_RANGE"),
         ({"cwd": "a\0"}, "/cwd", "BAD_TEXT"),
@@ -543,7 +592,25 @@ LEAVES = (
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from(["a", "b", "-1s", "5m", "1KiB", "command", "protocol", "x\0", "\ud800", 2**63, 10**400, b"x"])
+    | st.sampled_from(
+        [
+            "a",
+            "b",
+            "-1s",
+            "5m",
+            "1KiB",
+            "command",
+            "protocol",
+            "claude",
+            "sh",
+            "-c",
+            "x\0",
+            "\ud800",
+            2**63,
+            10**400,
+            b"x",
+        ]
+    )
 )
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=5), max_leaves=30

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from crewd.config.run_file import Code, RunRefused, format_of, read_text
+from crewd.config.load import load
+from crewd.config.run_file import Code, Executor, RunRefused, format_of, read_text
 from crewd.config.run_file.fields import RunFile, TaskFields
 from crewd.config.run_file.page import as_markdown
 from crewd.config.run_file.schema import DIALECT, run_schema
+from crewd.policy.profiles import PROFILES
 from tests.config.run_file.given import run_plan
 
 PROJECT = Path(__file__).parents[3]
@@ -68,12 +70,47 @@ def test_the_defaults_of_the_schema_are_those_of_a_plan() -> None:
 def test_every_example_is_a_plan_and_keeps_to_the_schema(path: Path) -> None:
     data = read_text(path.read_bytes(), format_of(path.name))
     assert list(complaints(data, SCHEMA)) == []
-    found = run_plan(data, base=str(path.parent))
+    found = run_plan(data, executors_of_the_examples(), base=str(path.parent))
     assert found.tasks
     for task in found.tasks:
         for word in task.command:
             if word.startswith("workers/"):
                 assert (path.parent / word).is_file()
+
+
+def executors_of_the_examples() -> Mapping[str, Executor]:
+    """What stands in crewd.toml where somebody copied all of them."""
+    found: dict[str, Executor] = {}
+    for path in sorted((PROJECT / "config/examples/executors").iterdir()):
+        found |= load(path, {}).settings.executors
+    return found
+
+
+AGENTS = sorted(name for name, profile in PROFILES.items() if profile.program)
+# Words that let an agent do whatever it likes.
+UNSAFE = ("yolo", "danger", "bypass")
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_there_is_an_executor_of_every_agent_and_a_run_that_uses_it(name: str) -> None:
+    executor = executors_of_the_examples()[name]
+    assert executor.profile == name
+    data = read_text((PROJECT / f"config/examples/{name}.toml").read_bytes(), "toml")
+    found = run_plan(data, executors_of_the_examples())
+    assert found.budget.on_exceeded == "park"
+    for task in found.tasks:
+        assert (task.executor, task.profile, task.command[0]) == (name, name, name)
+        assert task.prompt
+        assert task.stdin is None
+        assert task.timeout
+        assert not any(unsafe in word.lower() for word in task.command for unsafe in UNSAFE)
+        assert task.stop.steps == PROFILES[name].stop
+
+
+def test_an_example_says_what_its_agent_may_do() -> None:
+    pages = {name: (PROJECT / f"config/examples/executors/{name}.toml").read_text() for name in AGENTS}
+    assert all("# What it may do" in page for page in pages.values())
+    assert "no permission system" in pages["pi"]
 
 
 def test_there_are_examples_of_every_format() -> None:
@@ -103,6 +140,12 @@ BOTH_REFUSE: tuple[dict[str, Any], ...] = (
     {"tasks": [{**ONE, "success": {"files": [7]}}]},
     {"tasks": [{**ONE, "stop": {"steps": [{"signal": "KILL", "wait": 1}]}}]},
     {"tasks": [{**ONE, "limits": {"nice": 20}}]},
+    {"tasks": [{**ONE, "profile": "x"}]},
+    {"tasks": [{**ONE, "resume": {"attempts_max": 101}}]},
+    {"tasks": [{**ONE, "budget": {"tokens": 0}}]},
+    {"tasks": [{**ONE, "budget": {"warn_ratio": 2}}]},
+    {"tasks": [{**ONE, "watch": {"on_loop": "x"}}]},
+    {"tasks": [ONE], "budget": {"cost": 1}},
     {"tasks": [ONE], "labels": {"a b": "c"}},
     {"tasks": [ONE], "defaults": {"id": "a"}},
 )

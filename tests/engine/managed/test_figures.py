@@ -39,7 +39,7 @@ def test_what_runs_waits_and_is_tried_again_is_counted(tmp_path: Path) -> None:
             w.scheduler.circuits.recall([CircuitState("openai", "open")])
             w.conductor.stuck["r", "one"] = "it does not end"
             w.scheduler.register.failed = "disk full"
-            seen = figures(w.scheduler)
+            seen = figures(w.scheduler, w.purse)
             assert (seen.running, seen.running_max, seen.ready) == (2, 2, 1)
             assert seen.retries_pending == {"shop": 1} and seen.circuits["openai"] == "open"
             assert seen.paused == ("crew:night",) and seen.stuck == {"r/one/1": "it does not end"}
@@ -60,8 +60,8 @@ def test_messages_are_counted_once_their_attempt_is_over(tmp_path: Path) -> None
             await w.submit("r", protocol("talks", WORKER))
             await w.ended("r")
             await w.until(lambda: not w.conductor.attempts)
-            assert figures(w.scheduler).messages == {"ready": 1, "heartbeat": 1, "result": 2, "unknown": 1}
-            assert figures(w.scheduler).retries_pending == {}  # a run that has ended tries nothing again
+            assert figures(w.scheduler, w.purse).messages == {"ready": 1, "heartbeat": 1, "result": 2, "unknown": 1}
+            assert figures(w.scheduler, w.purse).retries_pending == {}  # a run that has ended tries nothing again
             assert w.told("worker.protocol_error")[0].data["kinds"] == {"bad_json": 1}
             assert w.told("attempt.fenced")[0].data == {"late_results": 1}
 

@@ -171,7 +171,7 @@ while True:
             await first.until(lambda: _usage_told(first))
         async with opened(tmp_path / "s") as second:
             assert second.accounts.adopted == 1
-            await second.until(lambda: second.conductor.dialogues[("run-1", "a")].conversation.usage is not None)
+            await second.until(lambda: second.conductor.voices[("run-1", "a")].messages.get("usage", 0) > 0)
             from crewd.engine.managed.attempt import Over
 
             second.conductor.attempts[("run-1", "a")].end(Over("enough", cancelled=True))
@@ -277,9 +277,9 @@ async def _leave_starting(workshop: Workshop, run_id: str, task_id: str) -> None
 
 
 def _usage_told(workshop: Workshop) -> bool:
-    dialogue = workshop.conductor.dialogues.get(("run-1", "a"))
+    voice = workshop.conductor.voices.get(("run-1", "a"))
     running = isinstance(workshop.task("run-1", "a").state, Running)
-    return running and dialogue is not None and dialogue.conversation.usage is not None
+    return running and voice is not None and voice.messages.get("usage", 0) > 0
 
 
 def _strict() -> object:

@@ -19,6 +19,7 @@ from crewd.engine.managed.conduct import Conductor
 from crewd.engine.managed.dead_letters import DeadLetters, Loaded
 from crewd.engine.managed.hands import SystemHands
 from crewd.engine.managed.options import TaskOptions
+from crewd.engine.managed.purse import Purse
 from crewd.engine.managed.register import Register
 from crewd.engine.managed.scheduler import Scheduler
 from crewd.host import attempt_folder
@@ -71,10 +72,11 @@ class Workshop:
         self.options = TaskOptions(folder=f"{state}/runs", **more)
         attempt_folder.make_root(self.options.folder)
         board = Board()
-        register = Register(board, self.ledger, LedgerWork(self.ledger), self.events.extend, self.violated.append)
+        register = Register(board, self.ledger, LedgerWork(self.ledger), self._heard, self.violated.append)
         circuits = Circuits(self.options.circuits)
         self.letters = DeadLetters(self._load, redrive_rate=100.0)
         become_subreaper()
+        self.purse = Purse(board, clock, lambda: self.options)
         self.conductor = Conductor(
             board=board,
             register=register,
@@ -86,8 +88,12 @@ class Workshop:
             roll=lambda: 0.5,
             paroled=self.letters.paroled.__contains__,
             settled=self.letters.add,
+            alarms=self.purse.alarms,
+            refuses=self.purse.refuses,
         )
-        self.scheduler = Scheduler(board, register, self.conductor, circuits, clock, self.options)
+        self.scheduler = Scheduler(
+            board, register, self.conductor, circuits, clock, self.options, shut=self.purse.closed
+        )
         self.board = board
         self.history = Reader.open(state)
         self.handed_over = False
@@ -101,6 +107,10 @@ class Workshop:
             history=self.history,
         )
         self._running: asyncio.Task[None] | None = None
+
+    def _heard(self, events: Sequence[Event]) -> None:
+        self.events.extend(events)
+        self.purse.hear(events)
 
     async def open(self) -> None:
         """Account for a predecessor, and begin."""
