@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from crewd.model.agent import AgentView
-from crewd.model.failure import Exit, Failure
+from crewd.model.failure import ErrorClass, Exit, Failure
 from crewd.policy.profiles import PROFILES
 from crewd.sources.agents.readers import READERS
 from crewd.sources.agents.story import NotUnderstood, Story
@@ -239,3 +239,15 @@ def test_a_session_that_is_gone_is_told_apart_so_that_the_next_attempt_begins_af
     assert isinstance(outcome, Failure)
     assert outcome.code == "session_unknown"
     assert outcome.retryable
+
+
+def test_whoever_never_asked_his_model_has_done_nothing() -> None:
+    """`/help` as a prompt: Claude Code answers by itself, with success and exit 0."""
+    story = Story(PROFILES["claude"])
+    usage = {"input_tokens": 0, "output_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
+    end = {"type": "result", "subtype": "success", "is_error": False, "terminal_reason": "completed", "usage": usage}
+    for event in ({"type": "system", "subtype": "init", "session_id": "s"}, end):
+        story.hear("stdout", json.dumps(event).encode(), 1.0, 1.0)
+    outcome = story.outcome(Exit(0))
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_class, outcome.code) == (ErrorClass.OUTPUT_EMPTY, "no_answer")

@@ -56,6 +56,7 @@ QUIET = frozenset({"response_item", "world_state", "compacted", "inter_agent_com
 UNCONFINED = frozenset({"danger-full-access", "external-sandbox"})
 
 RECONNECTING = re.compile(r"Reconnecting\.{3} (\d{1,6})/(\d{1,6})(?: \((.*)\))?\s*", re.DOTALL | re.ASCII)
+WEBSOCKET = re.compile(r"\bwss?://")
 STATUS = re.compile(r"\bstatus(?: code)?:? (\d{3})\b", re.ASCII)
 # As the C library, Python, Node, Go and Rust end a line that tells of a write which a read-only sandbox stopped. The
 # command's exit status says nothing: `touch x && y; echo done` ends with 0 (a genuine run).
@@ -306,6 +307,9 @@ def _error(words: str) -> Sign:
     if (again := RECONNECTING.fullmatch(words[:TEXT_MAX])) is None:
         return Failing(_failure(words))
     failure = _failure(again[3] or words, ErrorClass.PROVIDER_ERROR)
+    if failure.error_class is ErrorClass.CONFIG_INVALID and WEBSOCKET.search(words[:TEXT_MAX]):
+        # A proxy that knows no WebSockets answers 404; Codex goes on over HTTPS after a few tries (a genuine run).
+        failure = replace(failure, error_class=ErrorClass.PROVIDER_ERROR)
     return Refused(failure, attempt=int(again[1]), attempts_max=int(again[2]))
 
 

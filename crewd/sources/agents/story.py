@@ -186,6 +186,11 @@ class Story:
             return self._by_exit(exit.code) or _failure(
                 ErrorClass.WORKER_CRASH, f"it said that it was done, and ended with {exit.code}"
             )
+        if self._asked_nobody():
+            # Some programs take a prompt such as /help for a command of their own.
+            return _failure(
+                ErrorClass.OUTPUT_EMPTY, "it said that it was done, and never asked its model", "no_answer"
+            )
         return None
 
     def is_permanent(self, sign: Sign) -> Failure | None:
@@ -202,6 +207,10 @@ class Story:
                 return self._reader.stderr(line)
             case "session":
                 return self._reader.session(line)
+
+    def _asked_nobody(self) -> bool:
+        used = self._account.used
+        return used is not None and not (used.input or used.output or used.cache_read or used.cache_write)
 
     def _understood(self) -> bool:
         return self._known > 0 or self._lines == 0

@@ -497,6 +497,13 @@ def test_what_it_remembers_is_bounded() -> None:
     assert len(reader.stdout(item(type="command_execution").replace(b"item_1", b"item_%d" % (OPEN_MAX * 2 - 1)))) == 1
 
 
+def test_an_address_that_knows_no_websockets_is_tried_otherwise_and_ends_nobody() -> None:
+    words = "Reconnecting... 2/5 (unexpected status 404 Not Found: , url: ws://127.0.0.1:9/v1/responses)"
+    (sign,) = CodexReader().stdout(json.dumps({"type": "error", "message": words}).encode())
+    assert isinstance(sign, Refused)
+    assert sign.failure.error_class is ErrorClass.PROVIDER_ERROR
+
+
 LINES = [
     *every_line("codex"),
     ("stdout", item(type="web_search", query="x")),
