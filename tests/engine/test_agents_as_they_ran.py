@@ -23,8 +23,8 @@ from crewd.sources.managed.source import ManagedSource, View, Watched
 from tests.engine.stage import MemoryLedger
 from tests.fakes.clock import FakeClock
 from tests.fakes.processes import FakeProcesses
+from tests.genuine_agents import CORPUS
 
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "agents"
 CASES = sorted(f"{each.parent.name}/{each.name}" for each in CORPUS.glob("*/*") if each.is_dir())
 # Whose model was silent for 240 s. gemini tells each of its tries while no headers come: that is life.
 HANGS = {
@@ -271,6 +271,4 @@ def _check(each: Judged) -> None:
 
 
 def test_the_runs_in_which_it_matters_are_there() -> None:
-    if not CASES:
-        pytest.skip("the corpus of genuine agent runs is not beside this checkout")
     assert set(CASES) >= HANGS | {"claude/long", "codex/long", "gemini/long", "pi/long", "claude/slow", "claude/429"}

@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from crewd.policy.classify import NO_RECORD, UNDIAGNOSED, classify
 from crewd.policy.handling import handling_of
 from crewd.policy.last_words import MESSAGE_MAX, TAIL_MAX, wait_in
 from crewd.policy.retry import RETRY_AFTER_MAX
+from tests.genuine_agents import CORPUS
 
 PLAIN = Success()
 TRACEBACK = (
@@ -420,7 +420,6 @@ def test_every_end_has_one_class_with_words_for_a_person(
         assert failure.error_class is stopped_for
 
 
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "agents"
 GENUINE = {
     "claude/401_maxretries": "auth_error",
     "claude/no_auth": "auth_error",
@@ -449,8 +448,6 @@ GENUINE = {
 
 def genuine(case: str) -> Ended:
     folder = CORPUS / case
-    if not (folder / "exit.json").is_file():
-        pytest.skip(f"the corpus of genuine agent runs is not beside this checkout: no {case}")
     record: dict[str, Any] = json.loads((folder / "exit.json").read_text(encoding="utf-8"))
     return Ended(
         code=record["exit_code"],

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from crewd.config.run_file.fields import ProfileName
 from crewd.model.agent import Profile
 from crewd.policy.profiles import PLAIN, PROFILES, profile_of
+from tests.genuine_agents import CORPUS
 
 AGENTS = [each for each in PROFILES.values() if each.program]
-CORPUS = Path(__file__).parents[3] / "shared/corpus/agents"
 # Whatever lets an agent do more is the operator's word: in any spelling, in no profile.
 WIDENS = ("yolo", "danger", "bypass", "skip-perm", "allow", "approv", "trust", "sandbox", "permission", "skip-git")
 
@@ -82,7 +81,6 @@ def test_gemini_is_never_started_as_a_launcher_that_swallows_signals() -> None:
     assert PROFILES["gemini"].env["GEMINI_CLI_NO_RELAUNCH"] == "true"
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the genuine runs are kept beside the checkout")
 @pytest.mark.parametrize("profile", AGENTS, ids=lambda profile: profile.name)
 def test_what_resumes_a_session_is_what_resumed_it_in_a_genuine_run(profile: Profile) -> None:
     resumed = json.loads((CORPUS / profile.name / "resume/resume.exit.json").read_text())["argv"]

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
-CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "agents"
+from tests.genuine_agents import CORPUS
+
 KEPT_MAX = 4096  # characters of a line: a longer one makes slow examples, and nothing new
 
 ODD: tuple[Any, ...] = (
@@ -32,7 +32,7 @@ ODD: tuple[Any, ...] = (
 
 
 def genuine(program: str) -> list[bytes]:
-    """One line of each shape that a program printed; none where the corpus is not beside this checkout."""
+    """One line of each shape that a program printed."""
     found: dict[str, bytes] = {}
     for path in sorted(CORPUS.glob(f"{program}/*/*stdout.jsonl")):
         for line in path.read_bytes().splitlines():

@@ -1,21 +1,16 @@
-"""The corpus of genuine agent runs, beside the checkout, fed to a reader line by line."""
+"""The genuine agent runs, fed to a reader line by line."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from crewd.sources.agents.signs import Reader, Sign
-
-CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "agents"
+from tests.genuine_agents import CORPUS
 
 
 def run_folder(case: str) -> Path:
     folder = CORPUS / case
-    if not (folder / "exit.json").is_file():
-        pytest.skip(f"the corpus of genuine agent runs is not beside this checkout: no {case}")
     return folder
 
 

@@ -42,8 +42,6 @@ def told(*events: dict[str, Any]) -> list[Sign]:
 def case(name: str) -> list[Sign]:
     folder, _, part = name.partition(":")
     path = CORPUS / "pi" / folder / (f"{part}.stdout.jsonl" if part else "stdout.jsonl")
-    if not path.is_file():
-        pytest.skip(f"the corpus of genuine agent runs is not beside this checkout: no pi/{folder}")
     return read(path.read_bytes().splitlines())
 
 
@@ -140,8 +138,6 @@ def test_a_genuine_run_is_understood(name: str) -> None:
 
 
 def test_every_genuine_run_is_in_the_table() -> None:
-    if not CORPUS.is_dir():
-        pytest.skip("the corpus of genuine agent runs is not beside this checkout")
     assert {path.name for path in (CORPUS / "pi").iterdir()} <= GENUINE.keys()
 
 

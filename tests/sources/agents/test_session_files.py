@@ -11,34 +11,34 @@ from hypothesis import strategies as st
 from crewd.sources.agents.session_files import PLACES, SessionPlace, is_of, where
 from tests.sources.agents.recorded import lines_of, run_folder
 
-HOME = {"HOME": "/home/dev"}
+HOME = {"HOME": "/home/user"}
 SESSION = "01a1fbaf-df07-77e0-a8f3-da6161c64ae5"
 
 
 @pytest.mark.parametrize(
     ("profile", "env", "place"),
     [
-        ("claude", {}, SessionPlace("/home/dev/.claude", ("projects", "*", f"{SESSION}.jsonl"))),
+        ("claude", {}, SessionPlace("/home/user/.claude", ("projects", "*", f"{SESSION}.jsonl"))),
         ("claude", {"CLAUDE_CONFIG_DIR": "/c/"}, SessionPlace("/c", ("projects", "*", f"{SESSION}.jsonl"))),
-        ("codex", {}, SessionPlace("/home/dev/.codex", ("sessions", "*", "*", "*", f"rollout-*-{SESSION}.jsonl"))),
+        ("codex", {}, SessionPlace("/home/user/.codex", ("sessions", "*", "*", "*", f"rollout-*-{SESSION}.jsonl"))),
         (
             "codex",
             {"CODEX_HOME": "/c"},
             SessionPlace("/c", ("sessions", "*", "*", "*", f"rollout-*-{SESSION}.jsonl")),
         ),
-        ("gemini", {}, SessionPlace("/home/dev", (".gemini", "tmp", "*", "chats", "session-*-01a1fbaf.jsonl"))),
+        ("gemini", {}, SessionPlace("/home/user", (".gemini", "tmp", "*", "chats", "session-*-01a1fbaf.jsonl"))),
         (
             "gemini",
             {"GEMINI_CLI_HOME": "/g"},
             SessionPlace("/g", (".gemini", "tmp", "*", "chats", "session-*-01a1fbaf.jsonl")),
         ),
-        ("pi", {}, SessionPlace("/home/dev/.pi/agent", ("sessions", "*", f"*_{SESSION}.jsonl"))),
+        ("pi", {}, SessionPlace("/home/user/.pi/agent", ("sessions", "*", f"*_{SESSION}.jsonl"))),
         ("pi", {"PI_CODING_AGENT_DIR": "/p"}, SessionPlace("/p", ("sessions", "*", f"*_{SESSION}.jsonl"))),
         ("pi", {"PI_CODING_AGENT_SESSION_DIR": "/s"}, SessionPlace("/s", ("*", f"*_{SESSION}.jsonl"))),
         (
             "codex",
             {"CODEX_HOME": ""},
-            SessionPlace("/home/dev/.codex", ("sessions", "*", "*", "*", f"rollout-*-{SESSION}.jsonl")),
+            SessionPlace("/home/user/.codex", ("sessions", "*", "*", "*", f"rollout-*-{SESSION}.jsonl")),
         ),
         # What says nothing that could be relied on.
         ("plain", {}, None),
@@ -68,7 +68,7 @@ def test_no_id_leads_out_of_the_folder(profile: str, session: str) -> None:
     place = where(profile, HOME, session)
     if place is None:
         return
-    assert place.root.startswith("/home/dev")
+    assert place.root.startswith("/home/user")
     for part in place.parts:
         assert part not in ("", ".", "..")
         assert not set(part) & set("/\0?[]\\")
@@ -89,7 +89,7 @@ def test_the_file_of_a_genuine_run_is_found_and_known(profile: str, case: str) -
     told = session_told_by(profile, case)
     place = where(profile, HOME, told)
     assert place is not None
-    found = [path for path in files if fits(PurePosixPath("/home/dev") / path, place)]
+    found = [path for path in files if fits(PurePosixPath("/home/user") / path, place)]
     if not files:
         pytest.skip("its session file is not in the corpus")
     assert len(found) == 1
