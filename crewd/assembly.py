@@ -1,24 +1,35 @@
 """Assembly: turns the settings that a person wrote into the options that the parts own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from crewd.config.folders import logs_folder
+from crewd.config.notifications import NotifyChannel, header_of
 from crewd.config.run_file import TaskDefaults
+from crewd.config.run_file.layers import tables_of, values_of
 from crewd.config.settings import Settings
 from crewd.detection.options import Override, Thresholds
 from crewd.engine.managed.options import TaskOptions
 from crewd.engine.options import PatrolOptions
+from crewd.engine.recovering import LogReader
+from crewd.engine.recovery_options import RecoveryOptions, RecoveryRule
+from crewd.engine.replay import Rules
 from crewd.host.machine import home_folder, is_own_folder
-from crewd.model.plan import BudgetPlan
+from crewd.model.plan import BudgetPlan, RetryPolicy
 from crewd.policy.circuit import CircuitOptions
+from crewd.policy.notifying import Route, quiet_hours
 from crewd.sources.beat import BeatOptions
 from crewd.sources.discover import default_roots, discover
 from crewd.sources.pi_crew import PiCrewOptions
+from crewd.sources.pi_crew.last_event import last_event
 from crewd.sources.source import Source
 from crewd.telemetry.logs import LogOptions
+from crewd.telemetry.notify.options import ChannelOptions, DeadManOptions, NotifyOptions
 from crewd.telemetry.sinks.options import SinkOptions
 from crewd.telemetry.tallies import MetricsOptions
+
+SECRET_PART_MIN = 12  # characters: a shorter part of an address, such as /hook, is a word like others
 
 
 def thresholds(settings: Settings) -> Thresholds:
@@ -49,8 +60,10 @@ def overrides(settings: Settings) -> tuple[Override, ...]:
             crew=other.crew,
             task_type=other.task_type,
             tool=other.tool,
+            shadow=other.shadow,
+            name=name,
         )
-        for other in settings.heartbeat.overrides.values()
+        for name, other in settings.heartbeat.overrides.items()
     )
 
 
@@ -66,7 +79,35 @@ def patrol_options(settings: Settings) -> PatrolOptions:
         waiting_alert_after=patrol.waiting_alert_after,
         dead_letters_per_hour=settings.dead_letters.threshold_per_hour,
         dead_rounds=settings.dead_letters.dead_rounds,
+        reopen_window=settings.incidents.reopen_window,
+        damp_above=settings.incidents.damp_above,
+        damp_half_life=settings.incidents.damp_half_life,
     )
+
+
+def recovery_options(settings: Settings) -> RecoveryOptions:
+    """What is done for interrupted runs of others. What an override leaves out is as for everyone."""
+    chosen = settings.recovery
+    rules = [
+        RecoveryRule(
+            mode=other.mode or chosen.mode,
+            command=chosen.command if other.command is None else other.command,
+            cancel_command=chosen.cancel_command if other.cancel_command is None else other.cancel_command,
+            runtime=other.runtime,
+            root=str(Path(other.root).expanduser().absolute()) if other.root else "",
+        )
+        for other in chosen.overrides.values()
+    ]
+    return RecoveryOptions(
+        rules=(*rules, RecoveryRule(chosen.mode, chosen.command, chosen.cancel_command)),
+        deadline=chosen.deadline,
+        command_timeout=chosen.command_timeout,
+        max_attempts=chosen.max_attempts,
+    )
+
+
+# Runtimes whose event logs crewd can read to their end. Of others it proposes no more than a cancel.
+EVENT_LOGS: Mapping[str, LogReader] = {"pi_crew": last_event}
 
 
 def task_options(settings: Settings, environ: Mapping[str, str], state: Path) -> TaskOptions:
@@ -106,6 +147,18 @@ def _budget(settings: Settings, tokens: int | None, cost_usd: float | None) -> B
 def task_defaults(settings: Settings) -> TaskDefaults:
     """What every plan takes from this machine."""
     return TaskDefaults(env_pass=tuple(settings.tasks.env_pass), home=home_folder())
+
+
+def replay_rules(settings: Settings, environ: Mapping[str, str]) -> Rules:
+    """What a recorded period is run through: thresholds, retries of tasks that say nothing, and channels."""
+    retries = {name: tables_of(values_of(each)).retry for name, each in settings.executors.items()}
+    return Rules(
+        thresholds=thresholds(settings),
+        overrides=overrides(settings),
+        retries={"default": RetryPolicy(), **retries},
+        routes={channel.name: channel.route for channel in notify_options(settings, environ).channels},
+        letters_per_hour=settings.dead_letters.threshold_per_hour,
+    )
 
 
 def metrics_options(settings: Settings) -> MetricsOptions:
@@ -157,4 +210,59 @@ def discoverer(
 
 def secrets(settings: Settings) -> tuple[str, ...]:
     """The texts that must never be written."""
-    return tuple(secret.get_secret_value() for secret in settings.redact.secrets)
+    return (*(secret.get_secret_value() for secret in settings.redact.secrets), *_channel_secrets(settings))
+
+
+def notify_options(settings: Settings, environ: Mapping[str, str]) -> NotifyOptions:
+    """Who is told of incidents, and how."""
+    channels, dead_man = settings.notifications.channels, settings.dead_man
+    return NotifyOptions(
+        channels=tuple(_channel(name, each, environ) for name, each in channels.items())
+        if settings.notifications.enabled
+        else (),
+        dead_man=DeadManOptions(
+            url=dead_man.url.get_secret_value() if dead_man.url is not None else "",
+            method=dead_man.method,
+            file=str(Path(dead_man.file).expanduser().absolute()) if dead_man.file else "",
+            every=dead_man.every,
+            timeout=dead_man.timeout,
+        ),
+    )
+
+
+def _channel(name: str, channel: NotifyChannel, environ: Mapping[str, str]) -> ChannelOptions:
+    headers = (header_of(each.get_secret_value()) for each in channel.headers)
+    return ChannelOptions(
+        name=name,
+        kind=channel.kind,
+        url=channel.url.get_secret_value() if channel.url is not None else "",
+        format=channel.format,
+        headers=tuple(each for each in headers if each is not None),
+        command=tuple(channel.command),
+        # The operator's own program runs as crewd does, without what is said to crewd alone.
+        environ={key: value for key, value in environ.items() if not key.startswith(("CREWD_", "CREDENTIALS_"))},
+        route=Route(
+            min_severity=channel.min_severity,
+            crews=tuple(channel.crews),
+            quiet=quiet_hours(channel.quiet_hours),
+            quiet_critical=channel.quiet_critical,
+        ),
+        rate_per_minute=channel.rate_per_minute,
+        burst=channel.burst,
+        timeout=channel.timeout,
+        attempts_max=channel.attempts_max,
+        age_max=channel.age_max,
+    )
+
+
+def _channel_secrets(settings: Settings) -> Iterator[str]:
+    """Addresses and headers of channels: whole, and the parts of them that a message might quote."""
+    urls = [channel.url for channel in settings.notifications.channels.values()] + [settings.dead_man.url]
+    for url in (each.get_secret_value() for each in urls if each is not None):
+        parts = urlsplit(url)
+        yield url
+        yield from (part for part in (parts.path, parts.query) if len(part) >= SECRET_PART_MIN)
+    for channel in settings.notifications.channels.values():
+        for header in (each.get_secret_value() for each in channel.headers):
+            value = header.partition(":")[2].strip()
+            yield from (part for part in (header, value, value.rpartition(" ")[2]) if len(part) >= SECRET_PART_MIN)

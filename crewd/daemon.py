@@ -17,10 +17,12 @@ from crewd import assembly, tasks
 from crewd.config.folders import state_folder
 from crewd.config.load import Loaded, changes
 from crewd.detection.explain import explain
+from crewd.engine.applying import Applier
 from crewd.engine.lookout import Lookout
 from crewd.engine.patrol import Patrol
 from crewd.engine.witness import PIDFDS_MAX, Witness
 from crewd.errors import CrewdError, SettingsError
+from crewd.host.chance import roll
 from crewd.host.clock import Clock, SystemClock
 from crewd.host.files import free_bytes, write_atomically
 from crewd.host.machine import host_name, own_pid, raise_descriptor_limit
@@ -31,9 +33,10 @@ from crewd.ledger.batch import Batch, Memory
 from crewd.ledger.errors import LedgerError
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.reader import Reader
-from crewd.model.asking import Actions, OutputPiece
+from crewd.model.asking import Actions, IncidentActions, OutputPiece
 from crewd.model.event import Event
 from crewd.model.moment import rfc3339
+from crewd.model.recovery import Recoveries
 from crewd.model.report import RoundReport
 from crewd.model.snapshot import Snapshot
 from crewd.sources.source import Source
@@ -44,6 +47,7 @@ from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.listener import Listener
 from crewd.telemetry.log_listener import LogListener
 from crewd.telemetry.metrics import Metrics
+from crewd.telemetry.notify.service import Notifications
 from crewd.telemetry.redact import Redactor
 from crewd.telemetry.sinks.service import Sinks
 
@@ -80,6 +84,8 @@ class Daemon:
     redactor: Redactor
     notifier: Notifier
     sinks: Sinks | None
+    notifications: Notifications
+    applier: Applier
     environ: Mapping[str, str] = field(default_factory=dict)
     tasks: Tasks | None = None  # None: crewd only watches
     reread: Callable[[], Loaded] | None = None
@@ -108,6 +114,14 @@ class Daemon:
     @property
     def actions(self) -> Actions | None:
         return self.tasks.actions if self.tasks is not None else None
+
+    @property
+    def incidents(self) -> IncidentActions:
+        return self.patrol.desk
+
+    @property
+    def recoveries(self) -> Recoveries:
+        return self.applier
 
     @property
     def token(self) -> str:
@@ -194,6 +208,8 @@ async def serve(
                 tasks.create_task(_reloads(daemon), name="reloads")
                 if daemon.sinks is not None:
                     tasks.create_task(daemon.sinks.run(), name="sinks")
+                tasks.create_task(daemon.notifications.run(), name="notifications")
+                tasks.create_task(daemon.applier.run(), name="recovery")
                 if daemon.tasks is not None:
                     _run_tasks(daemon, daemon.tasks, tasks)
                 daemon.notifier.ready()
@@ -251,20 +267,32 @@ async def _wire(
         wake=wake,
     )
     memory = ledger.recall()
+    patrol.recovering.options = assembly.recovery_options(settings)
+    patrol.recovering.logs = assembly.EVENT_LOGS
     patrol.recall(memory)
     metrics = Metrics(CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings))
     metrics.watch_ledger(ledger.stats)
     metrics.reload_result(True, clock.read().wall)
     sinks = None
     if settings.sinks.enabled:
-        options = assembly.sink_options(settings, environ, state)
-        sinks = Sinks(options, history, clock, metrics.registry, redactor)
+        sinks = Sinks(assembly.sink_options(settings, environ, state), history, clock, metrics.registry, redactor)
         metrics.watch_sinks(sinks.stats)
         stack.push_async_callback(sinks.close)
+
+    async def remember(name: str, position: str) -> None:
+        await ledger.commit(Batch(cursors={name: position}))
+
+    options = assembly.notify_options(settings, environ)
+    notifications = Notifications(options, history, clock, redactor, memory.cursors, remember)
+    metrics.watch_notifications(notifications.figures)
+    stack.callback(notifications.close)
     exposition = Exposition(metrics.registry)
-    daemon = Daemon(loaded, state, clock, ledger, patrol, metrics, exposition, history, redactor, notifier, sinks)
+    daemon = Daemon(
+        loaded, state, clock, ledger, patrol, metrics, exposition, history, redactor, notifier, sinks, notifications,
+        _wire_applier(patrol, ledger, settings.tasks.env_pass, environ, redactor),
+    )  # fmt: skip
     daemon.environ = environ
-    heard: list[Listener] = [metrics, LogListener(), daemon, *listeners]
+    heard: list[Listener] = [metrics, LogListener(), daemon, notifications, *listeners]
     if sinks is not None:
         heard.append(sinks)
     if settings.tasks.enabled:
@@ -273,6 +301,23 @@ async def _wire(
     patrol.listeners = heard
     await ledger.commit(Batch(events=(Event("daemon.started", clock.read().wall, {"pid": own_pid()}),)))
     return daemon
+
+
+def _wire_applier(
+    patrol: Patrol, ledger: Ledger, passed: Sequence[str], environ: Mapping[str, str], redactor: Redactor
+) -> Applier:
+    """Recovery: what a person approved is run outside of the rounds, with no more of our environment than workers."""
+    return Applier(
+        recovering=patrol.recovering,
+        ledger=ledger,
+        clock=patrol.clock,
+        tell=_Teller(patrol).tell,
+        pending=lambda: patrol.recorder.tidings,
+        environ={name: environ[name] for name in passed if name in environ},
+        roll=roll,
+        redact=redactor.text,
+        wake=patrol.wake.set,
+    )
 
 
 def _wire_tasks(daemon: Daemon, environ: Mapping[str, str], memory: Memory) -> Tasks:
@@ -447,7 +492,8 @@ async def reload_settings(daemon: Daemon) -> bool:
         loaded = daemon.reread()
         settings = loaded.settings
         options, thresholds = assembly.patrol_options(settings), assembly.thresholds(settings)
-        overrides = assembly.overrides(settings)
+        overrides, recovery = assembly.overrides(settings), assembly.recovery_options(settings)
+        channels = assembly.notify_options(settings, daemon.environ)
     except (SettingsError, ValueError) as error:
         daemon.metrics.reload_result(False, at)
         daemon.notifier.status(f"reload failed, the old settings stay: {error}")
@@ -466,8 +512,11 @@ async def reload_settings(daemon: Daemon) -> bool:
         more = (daemon.tasks.source,)
     patrol.lookout.discover = assembly.discoverer(settings, daemon.state, more)
     patrol.lookout.timeout = options.look_timeout
+    patrol.recovering.reload(recovery)
     await patrol.lookout.find()
     logs.set_level(settings.log.level)
+    daemon.redactor.learn(*assembly.secrets(settings))
+    daemon.notifications.reload(channels)
     daemon.loaded = replace(loaded)
     daemon.metrics.reload_result(True, at)
     data = {"changed": list(difference.changed), "need_restart": list(difference.need_restart)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crewd.cli import agent_findings, findings
+from crewd.cli import agent_findings, findings, notify_findings
 from crewd.cli.findings import FAIL, OK, WARN, Finding
 from crewd.cli.options import config_option, environment, json_option, print_json, state_option
 from crewd.cli.screen import columns, print_lines
@@ -30,6 +30,11 @@ from crewd.cli.text import clean
     metavar="NAME",
     help="The same, with the command and environment of this executor; repeatable.",
 )
+@click.option(
+    "--canary",
+    is_flag=True,
+    help="Instead: kill a process of its own, and measure how long the message about it takes to arrive.",
+)
 @config_option
 @state_option
 @json_option
@@ -37,6 +42,7 @@ def doctor(
     roots: tuple[str, ...],
     agents: tuple[str, ...],
     executors: tuple[str, ...],
+    canary: bool,
     config_file: Path | None,
     state_dir: Path | None,
     as_json: bool,
@@ -45,7 +51,7 @@ def doctor(
 
     Nobody asks a model for --agent, and no token is spent.
     """
-    found = list(_examine(config_file, state_dir, roots, agents, executors))
+    found = list(_fly() if canary else _examine(config_file, state_dir, roots, agents, executors))
     failed = any(finding.state == FAIL for finding in found)
     if as_json:
         print_json({"ok": not failed, "findings": [asdict(finding) for finding in found]})
@@ -85,8 +91,21 @@ def _examine(
     ]
     for check in checks:
         yield from check()
+    yield from notify_findings.notifications(settings, environ)
     for each in wanted:
         yield from agent_findings.look(each, settings, environ)
+
+
+def _fly() -> Iterator[Finding]:
+    """Go the whole path from a death to its message, apart from the crewd and the channels of this machine."""
+    from crewd.cli.canary import SECONDS_MAX, fly
+
+    for step in fly():
+        if step.seconds is not None:
+            yield Finding("canary", OK, f"{step.seconds:7.3f} s  {step.name}")
+        else:
+            what = f"not within {SECONDS_MAX:.0f} s  {step.name}"
+            yield Finding("canary", FAIL, what, "look at the other findings of `crewd doctor`, pressure above all")
 
 
 def _words(finding: Finding) -> Any:

@@ -17,6 +17,7 @@ COMMANDS = {
     "resume": ("crewd.cli.doors:resume", "Start tasks again."),
     "drain": ("crewd.cli.doors:drain", "Start nothing fresh, and let what has begun end."),
     "deadletter": ("crewd.cli.deadletter:deadletter", "Look at given-up tasks, and try them again."),
+    "recover": ("crewd.cli.recover:recover", "Look at interrupted runs, and have them recovered."),
     "handover": ("crewd.cli.handover:handover", "Let the daemon leave and its workers stay."),
     "demo": ("crewd.cli.demo:demo", "Play a crew in a temporary folder and watch it."),
     "status": ("crewd.cli.status:status", "Show runs and workers, those in trouble first."),
@@ -24,10 +25,14 @@ COMMANDS = {
     "explain": ("crewd.cli.explain:explain", "Show the evidence behind the verdict on one task."),
     "why": ("crewd.cli.why:why", "Say why a run stands where it stands, and what to do."),
     "events": ("crewd.cli.events:events", "Show what happened, and follow what happens."),
+    "incidents": ("crewd.cli.incidents:incidents", "Show what is wrong and lasts; acknowledge or snooze it."),
     "metrics": ("crewd.cli.metrics:metrics", "Show the daemon's metrics."),
+    "orphans": ("crewd.cli.orphans:orphans", "List processes that outlived their run, and stop them."),
+    "replay": ("crewd.cli.replay:replay", "Say what other settings would have made of a recorded period."),
     "beat": ("crewd.cli.beat:beat", "Write a sign of life of a worker."),
     "worker": ("crewd.cli.worker:worker", "Try whether a worker keeps its contract."),
     "config": ("crewd.cli.config:config", "Check, show and describe the settings."),
+    "notify": ("crewd.cli.notify:notify", "Try the channels on which people are told of incidents."),
     "doctor": ("crewd.cli.doctor:doctor", "Check what crewd needs of this machine."),
 }
 

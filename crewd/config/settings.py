@@ -9,7 +9,9 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from crewd.config.group import Group
+from crewd.config.notifications import DeadMan, Notifications
 from crewd.config.quantities import duration_text
+from crewd.config.recovery import Recovery
 from crewd.config.run_file.executor import Executor
 from crewd.config.values import Duration, Fixed, Name, Secrets, Size, Texts, Token, VariableNames
 
@@ -87,7 +89,10 @@ class Patrol(Group):
         default=30.0, ge=1, le=600, description="A round goes on without a root whose files take longer to read."
     )
     waiting_alert_after: Duration = Field(
-        default=600.0, ge=1, le=7 * 86400, description="A worker that has waited for a human so long is an incident."
+        default=600.0,
+        ge=1,
+        le=7 * 86400,
+        description="A worker that has waited so long, for a human or a rate limit, is an incident.",
     )
 
 
@@ -103,6 +108,9 @@ class Override(Group):
     dead_after: Duration | None = Field(default=None, description="Instead of heartbeat.dead_after.")
     hung_after: Duration | None = Field(default=None, description="Instead of heartbeat.hung_after.")
     startup_grace: Duration | None = Field(default=None, description="Instead of heartbeat.startup_grace.")
+    shadow: bool = Field(
+        default=False, description="Only try it: what it would have made of them is told, and nothing else follows."
+    )
 
     @model_validator(mode="after")
     def _matches_some(self) -> Self:
@@ -366,6 +374,26 @@ class DeadLetters(Group):
     )
 
 
+class Incidents(Group):
+    """What a person should know, while it lasts, and how often they are to hear of it."""
+
+    reopen_window: Duration = Field(
+        default=600.0, ge=0, le=86400, description="One that comes back so soon after its end is the same incident."
+    )
+    damp_above: float = Field(
+        default=3.0,
+        ge=1,
+        le=1000,
+        description="Each opening adds 1 to a penalty; above this, openings are recorded and told as damped.",
+    )
+    damp_half_life: Duration = Field(
+        default=600.0,
+        ge=1,
+        le=86400,
+        description="In which the penalty halves; at half of damp_above all is told again.",
+    )
+
+
 class Redact(Group):
     """What must never be written."""
 
@@ -404,6 +432,10 @@ class Settings(BaseSettings):
     circuits: Circuits = Field(default_factory=Circuits)
     secrets: Credentials = Field(default_factory=Credentials)
     dead_letters: DeadLetters = Field(default_factory=DeadLetters)
+    incidents: Incidents = Field(default_factory=Incidents)
+    notifications: Notifications = Field(default_factory=Notifications)
+    dead_man: DeadMan = Field(default_factory=DeadMan)
+    recovery: Recovery = Field(default_factory=Recovery)
     redact: Redact = Field(default_factory=Redact)
 
     @classmethod

@@ -118,6 +118,12 @@ Token = Annotated[
     BeforeValidator(_no_secret, json_schema_input_type=str | None),
     Kind("secret", "it in the file http__token of the credentials folder"),
 ]
+# An address may hold a secret, as those of chat services do.
+SecretText = Annotated[
+    Annotated[SecretStr, Field(min_length=1)] | None,
+    BeforeValidator(_no_secret, json_schema_input_type=str | None),
+    Kind("secret", "it in a file of the credentials folder, such as notifications__channels__chat__url"),
+]
 # No dot: `heartbeat.overrides.NAME.tool` must say which part is the name.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Fixed = AfterValidator(_fixed)

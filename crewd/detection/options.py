@@ -67,13 +67,26 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Override:
-    """Other thresholds for some workers. An empty matcher fits all; the first override that fits wins."""
+    """Other thresholds for some workers. An empty matcher fits all; the first override that fits wins.
+
+    A shadow is only tried: it never counts, and what it would have made of a worker is told (engine/shadowing.py).
+    """
 
     thresholds: Thresholds
     runtime: str = ""
     crew: str = ""
     task_type: str = ""
     tool: str = ""
+    shadow: bool = False
+    name: str = ""
+
+    def fits(self, runtime: str, crew: str, task_type: str, tool: str) -> bool:
+        return (
+            self.runtime in ("", runtime)
+            and self.crew in ("", crew)
+            and self.task_type in ("", task_type)
+            and self.tool in ("", tool)
+        )
 
 
 def thresholds_for(
@@ -81,14 +94,17 @@ def thresholds_for(
 ) -> Thresholds:
     """The thresholds of one worker."""
     for override in overrides:
-        if (
-            override.runtime in ("", runtime)
-            and override.crew in ("", crew)
-            and override.task_type in ("", task_type)
-            and override.tool in ("", tool)
-        ):
+        if not override.shadow and override.fits(runtime, crew, task_type, tool):
             return override.thresholds
     return default
+
+
+def shadow_for(
+    overrides: tuple[Override, ...], runtime: str, crew: str, task_type: str, tool: str
+) -> Override | None:
+    """The shadow that is tried on one worker; None: there is none."""
+    fitting = (each for each in overrides if each.shadow and each.fits(runtime, crew, task_type, tool))
+    return next(fitting, None)
 
 
 @dataclass(frozen=True)

@@ -262,6 +262,8 @@ def _note_wait(worker: Worker, run: Run, observed: float, wall: float) -> None:
 
 def note_process(worker: Worker, seen: ProcessSeen, mono: float) -> None:
     """Take in what the kernel says of a worker's process this round."""
+    if worker.process.state is ProcessState.STOPPED and seen.state is ProcessState.ALIVE:
+        worker.activity = worker.sample = None  # that it did nothing while it was stopped says nothing of it
     worker.process = seen
     if seen.state is ProcessState.EXITED:
         if worker.gone_at is None:

@@ -11,6 +11,7 @@ from crewd.model.process import ProcessState
 from crewd.model.verdict import Incident, Level
 
 Key = tuple[str, str]
+UNKNOWN_CAUSE = "no common cause found"
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +23,7 @@ class Braking:
     silent: set[Key] = field(default_factory=set)
     cause: str = ""
     _turned: set[Key] = field(default_factory=set)
+    _stopped: set[Key] = field(default_factory=set)  # of the silent: whose process is stopped
 
     def note(self, entry: Entry, worker: Worker) -> None:
         """Count a worker that was just judged: silent, not proven gone, and doing nothing that can be seen."""
@@ -36,9 +38,22 @@ class Braking:
             self.silent.add(key)
         elif not silent:
             self.silent.discard(key)
+        if silent and worker.process.state is ProcessState.STOPPED:
+            self._stopped.add(key)
+        else:
+            self._stopped.discard(key)
 
     def forget(self, keys: list[Key]) -> None:
         self.silent.difference_update(keys)
+        self._stopped.difference_update(keys)
+
+    def mostly_stopped(self) -> bool:
+        """Whether more than half of the silent are so because somebody stopped their processes."""
+        return 2 * len(self._stopped) > len(self.silent)
+
+    def tells_of(self, run_id: str, task_id: str) -> bool:
+        """Whether the brake's own incident tells of a worker: it is silent with the others."""
+        return self.brake.engaged and (run_id, task_id) in self.silent
 
     def step(self, live: int, running: float, dead_window: float, cause: str, wall: float) -> list[Event]:
         """Follow one round; `cause` is the best guess at what is common to all."""
@@ -49,6 +64,8 @@ class Braking:
             self.cause = cause
             data = {"workers": len(self.brake.cohort), "live": live, "cause": cause}
             return [Event("daemon.brake_engaged", wall, data)]
+        if self.brake.engaged and self.cause == UNKNOWN_CAUSE:
+            self.cause = cause  # it may show only later
         if before.engaged and not self.brake.engaged:
             self.cause = ""
             return [Event("daemon.brake_released", wall, {"workers": len(before.cohort)})]
@@ -65,4 +82,4 @@ class Braking:
         if not self.brake.engaged:
             return []
         summary = f"{self.why}: none is declared dead for silence until half of them move again or end"
-        return [Incident("crewd", "mass_brake", "critical", summary, wall)]
+        return [Incident("crewd", "mass_brake", "critical", summary, wall, kind=self.cause)]

@@ -145,13 +145,15 @@ class Burning:
         live = self.used_by_crew()
         day = _sum([self.spending.of_day(wall), *live.values()])
         found = [
-            Incident("crewd", "budget", "warning", alarm.words, wall)
+            Incident("crewd", "budget", "warning", alarm.words, wall, kind=alarm.then)
             for alarm in budget_alarms("day", budgets.day, day)
         ]
         for crew in sorted({*self.spending.crews(wall), *live}):
             used = _sum([self.spending.of_crew(crew, wall), live.get(crew, Spent())])
             found += [
-                Incident("crewd", f"budget:{crew}", "warning", f"crew {crew}: {alarm.words}", wall, crew)
+                Incident(
+                    "crewd", f"budget:{crew}", "warning", f"crew {crew}: {alarm.words}", wall, crew, kind=alarm.then
+                )
                 for alarm in budget_alarms("crew", budgets.crew, used)
             ]
         return found

@@ -12,16 +12,23 @@ from crewd.detection.gradient import Restraint, is_flapping
 from crewd.detection.identity import Here
 from crewd.detection.options import Override, Patience, Thresholds
 from crewd.engine.book import Book, Entry, Worker
-from crewd.engine.braking import Braking
+from crewd.engine.braking import UNKNOWN_CAUSE, Braking
+from crewd.engine.bundling import Bundling
 from crewd.engine.burning import Burning
+from crewd.engine.desk import Desk
 from crewd.engine.figures import Figures
 from crewd.engine.hints import Refusals
 from crewd.engine.incidents import (
+    ABOUT_ALL,
+    RECOVERY,
     SPENT,
     STANDING,
     STUCK,
     Incidents,
+    News,
+    has_ended,
     incident_event,
+    over_now,
     run_incidents,
     stranger_incident,
     subject_of,
@@ -36,6 +43,8 @@ from crewd.engine.oversight import Oversight
 from crewd.engine.pace import Pace
 from crewd.engine.picture import Picture
 from crewd.engine.recorder import Commits, Recorder
+from crewd.engine.recovering import Recovering
+from crewd.engine.shadowing import Shadowing
 from crewd.engine.telling import tell_standing, verdict_event
 from crewd.engine.verdicts import Verdicts
 from crewd.engine.witness import Witness
@@ -80,7 +89,11 @@ class Patrol:
     refusals: Refusals = field(default_factory=Refusals)
     started_at: float = 0.0
     overflows: int = 0  # of file notification, since the last round: nothing is lost by them, the round reads all
+    bundling: Bundling = field(default_factory=Bundling)
+    shadowing: Shadowing = field(default_factory=Shadowing)  # overrides that are only tried
+    desk: Desk = field(init=False)  # where people say something of incidents
     letters: Letters = field(init=False)
+    recovering: Recovering = field(init=False)
     intake: Intake = field(init=False)
     recorder: Recorder = field(init=False)
     pace: Pace = field(init=False)
@@ -89,14 +102,19 @@ class Patrol:
     _changed: list[tuple[Entry, Worker]] = field(default_factory=list)  # whose level changed this round
     _met: list[tuple[Entry, Worker]] = field(default_factory=list)  # who came to work this round
     _noticed: list[Worker] = field(default_factory=list)  # whose process was seen to be otherwise than before
+    _live: int = 0  # workers, as of the latest round
     _confirm_in: float | None = None  # seconds after which a second look must confirm an exit
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(self.ledger, self.complain, self.options.pending_events_max)
         self.letters = Letters(self.book, self.redact)
         self.intake = Intake(self.book, self.letters, self.redact)
+        self.recovering = Recovering(
+            self.book, self.witness.processes, self.intake.managed, lambda: self.intake.strangers, redact=self.redact
+        )
         self.pace = Pace.start(self.options.interval, self.thresholds.warn_after)
         self.braking = Braking(self.patience)
+        self.desk = Desk(self.incidents, self.wake.set, lambda: self.clock.read().wall, self.redact)
         self.picture = Picture(self.thresholds)
 
     def recall(self, memory: Memory) -> None:
@@ -105,12 +123,15 @@ class Patrol:
         self.book.remember(memory.runs, {(row.run_id, row.task_id, row.attempt): row.standing.level for row in rows})
         self.letters.known.update(memory.letter_keys)
         self.letters.recall(memory.letters_open, memory.managed_letters, memory.own_letters)
+        self.recovering.recall(memory.recoveries)
         for verdict in memory.verdicts_open:
             self.verdicts.recall(verdict)
         for incident in memory.incidents_open:
             self.incidents.recall(incident)
             self.oversight.recall(incident)
             self.burning.recall(incident)
+        for incident in memory.incidents_closed:
+            self.incidents.recall(incident)
 
     async def run(self) -> None:
         """Patrol until cancelled."""
@@ -135,7 +156,9 @@ class Patrol:
         await self._see(now, figures)
         self._judge(now, figures)
         self._oversee(now)
+        await self._recover(now)
         self._settle(now)
+        self._review(now)
         snapshot = self._picture(now)
         await self._tell(now, snapshot, figures)
         return snapshot
@@ -150,6 +173,7 @@ class Patrol:
         self.braking.forget(left)
         self.refusals.forget(left)
         for run_id, task_id in left:
+            self.bundling.forget(subject_of(run_id, task_id))
             self._set_incidents(subject_of(run_id, task_id), [], now)
         left.clear()
 
@@ -236,6 +260,8 @@ class Patrol:
                     if worker.silence(observed) > self.pace.running:
                         figures.violations.append("I18")  # silence beyond our own running time cannot be observed
             entry.due_at = min(due_from(entry, worker) for worker in entry.workers.values())
+        self.shadowing.step(self.book, court, self.recorder.tidings)
+        self._live = live
         dead_window = self.thresholds.dead_after
         brake = self.braking.step(live, self.pace.running, dead_window, self._common_cause(), now.wall)
         self.recorder.tidings.tell(*brake)
@@ -254,7 +280,7 @@ class Patrol:
             for run_id, (root, why, rounds) in list(self.intake.strangers.items())[:STRANGERS_TOLD]
             if rounds >= self.options.unreadable_after
         ]
-        self._set_incidents("crewd", about_all, now)
+        self._set_incidents(ABOUT_ALL, about_all, now)
         stuck = self.oversight.unkillable(self._crew_of, now.wall)
         for subject in {*stuck, *self.incidents.subjects(STUCK)}:
             # After a start it takes a while to find again who does not end.
@@ -263,6 +289,27 @@ class Patrol:
         for subject in self.incidents.subjects(SPENT):
             if not self.pace.hold.on and not self.burning.knows(subject):
                 self._set_incidents(subject, [], now, SPENT)  # of a former crewd, and nobody is at work there
+
+    def _review(self, now: Reading) -> None:
+        """Look through the open incidents: those of what has ended, what time does to them, and what people said."""
+        for subject, causes in over_now(self.incidents, self.book):
+            self._set_incidents(subject, [], now, causes)
+        self._tell_incidents(self.incidents.pass_time(now.wall, self.options), now)
+        self._tell_incidents(self.desk.serve(now.wall), now)
+
+    async def _recover(self, now: Reading) -> None:
+        """DECIDE what to propose for interrupted runs of others; the applier does what a person approves."""
+        await self.recovering.look(
+            now,
+            self.witness.here(now),
+            self.intake.touched,
+            self.options.exit_settle,
+            (self.pace.hold.why, self.braking.why),
+            self.pace.gap.counted,
+            self.recorder.tidings,
+        )
+        for run_id, wanted in self.recovering.incidents(now.wall, self.pace.hold.on).items():
+            self._set_incidents(run_id, wanted, now, RECOVERY)
 
     def _settle(self, now: Reading) -> None:
         """Label the dead verdicts whose truth has arrived. After this, the round's progress is old news."""
@@ -292,6 +339,9 @@ class Patrol:
         for complaint in figures.complaints:
             self.complain(complaint)
         events = await self.recorder.commit(now.wall)
+        self.desk.answer(self.recorder.failed)
+        if not self.recorder.failed:
+            self.recovering.hand_over(now.wall)
         report = figures.report(self.number, now, self.clock.read(), self.pace, self.lookout.stuck, self.overflows)
         self.overflows = 0
         for listener in self.listeners:
@@ -332,8 +382,21 @@ class Patrol:
             self._met.append((entry, worker))
         worker.recorded = True
         if worker.told is worker.standing.level:
+            subject = subject_of(entry.run.run_id, worker.task.task_id)
             wanted = worker_incidents(entry, worker, now.wall, self.options)
-            self._set_incidents(subject_of(entry.run.run_id, worker.task.task_id), wanted, now)
+            self._set_incidents(subject, self._sifted(subject, wanted, entry, worker), now)
+
+    def _sifted(self, subject: str, wanted: list[Incident], entry: Entry, worker: Worker) -> list[Incident]:
+        """Those of a worker's incidents that are its own, and not part of a mass."""
+        many = self._live > self.patience.brake_minimum
+        return self.bundling.sift(
+            subject,
+            wanted,
+            self.incidents.open.get(subject, {}),
+            self.pace.running,
+            self.thresholds.warn_after if many else 0.0,
+            self.braking.tells_of(entry.run.run_id, worker.task.task_id),
+        )
 
     def _refute(self, run_id: str, task_id: str, attempt: int, why: str, now: Reading) -> None:
         self.letters.refute((run_id, task_id, attempt), why, now, self.recorder.tidings)
@@ -345,9 +408,14 @@ class Patrol:
     def _set_incidents(
         self, subject: str, wanted: list[Incident], now: Reading, of: frozenset[str] = STANDING
     ) -> None:
-        for incident in self.incidents.set(subject, wanted, now.wall, of):
-            self.recorder.tidings.incidents.append(incident)
-            self.recorder.tidings.tell(incident_event(incident, now.wall))
+        if wanted and of is not STUCK and has_ended(subject, self.book):
+            wanted = []
+        self._tell_incidents(self.incidents.set(subject, wanted, now.wall, of, self.options), now)
+
+    def _tell_incidents(self, news: list[News], now: Reading) -> None:
+        for each in news:
+            self.recorder.tidings.incidents.append(each.incident)
+            self.recorder.tidings.tell(incident_event(each, now.wall))
 
     def _common_cause(self) -> str:
         """The best guess at why many fall silent at once."""
@@ -355,9 +423,11 @@ class Patrol:
             return "the disk is full"
         if self.lookout.stuck:
             return "a root does not answer"
+        if self.braking.mostly_stopped():
+            return "their processes are stopped: SIGSTOP, a debugger or a frozen control group"
         if self.pace.health > 1.5:
             return "this machine is overloaded"
-        return "no common cause found"
+        return UNKNOWN_CAUSE
 
     def _picture(self, now: Reading) -> Snapshot:
         touched = self.intake.touched
@@ -387,6 +457,8 @@ class Patrol:
             self.verdicts.counts(),
             self.oversight.figures,
             self.refusals.told(),
+            self.incidents.all_open(),
+            self.recovering.counts(),
         )
         touched.clear()
         return snapshot

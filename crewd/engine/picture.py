@@ -7,6 +7,7 @@ from crewd.detection.options import Thresholds
 from crewd.engine.book import Book
 from crewd.model.look import ReadResult
 from crewd.model.snapshot import Health, ManagedFigures, RunView, Snapshot
+from crewd.model.verdict import Incident
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +29,8 @@ class Picture:
         verdicts_open: Mapping[tuple[str, str], int],
         managed: ManagedFigures | None = None,
         refused: tuple[tuple[str, str], ...] = (),
+        incidents: tuple[Incident, ...] = (),
+        recoveries: Mapping[str, int] | None = None,
     ) -> Snapshot:
         """Make this round's snapshot. `touched` names the runs whose view is out of date."""
         if touched:
@@ -49,6 +52,8 @@ class Picture:
             verdicts_open=dict(verdicts_open),
             managed=managed,
             refused=refused,
+            incidents=incidents,
+            recoveries=recoveries or {},
             thresholds={
                 "default": {
                     "warn": self.thresholds.warn_after,

@@ -74,4 +74,5 @@ def _split(batch: Batch) -> Iterator[Batch]:
     yield from (Batch(incidents=(each,)) for each in batch.incidents)
     yield from (Batch(letters=(each,)) for each in batch.letters)
     yield from (Batch(letters_settled=(each,)) for each in batch.letters_settled)
+    yield from (Batch(recoveries=(each,)) for each in batch.recoveries)
     yield from (Batch(events=(each,)) for each in batch.events)

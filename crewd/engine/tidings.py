@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from crewd.ledger.batch import Batch, StandingRow
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
+from crewd.model.recovery import RecoveryPlan
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident
 
@@ -22,6 +23,7 @@ class Tidings:
     incidents: list[Incident] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     letters_settled: list[DeadLetter] = field(default_factory=list)
+    recoveries: dict[str, RecoveryPlan] = field(default_factory=dict)  # by plan id: the latest word on each
     dropped: int = 0  # events given up because the ledger could not write for too long
 
     def tell(self, *events: Event) -> None:
@@ -30,7 +32,7 @@ class Tidings:
     def empty(self) -> bool:
         return not (
             self.events or self.runs or self.vanished or self.standings or self.gone or self.verdicts
-            or self.incidents or self.letters or self.letters_settled
+            or self.incidents or self.letters or self.letters_settled or self.recoveries
         )  # fmt: skip
 
     def batch(self, more: tuple[Event, ...] = ()) -> Batch:
@@ -45,6 +47,7 @@ class Tidings:
             incidents=tuple(self.incidents),
             letters=tuple(self.letters),
             letters_settled=tuple(self.letters_settled),
+            recoveries=tuple(self.recoveries.values()),
         )
 
     def cap(self, events_max: int) -> None:

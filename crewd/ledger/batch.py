@@ -8,6 +8,7 @@ import msgspec
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
 from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
+from crewd.model.recovery import RecoveryPlan
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident, Standing
 
@@ -45,6 +46,7 @@ class Batch(msgspec.Struct, frozen=True):
     pauses: tuple[Pause, ...] = ()  # the newest of a scope replaces
     resumed: tuple[str, ...] = ()  # scopes whose pause is over
     letters_settled: tuple[DeadLetter, ...] = ()  # letters that are known, as they are now
+    recoveries: tuple[RecoveryPlan, ...] = ()  # the newest of a plan id replaces
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ class Memory(msgspec.Struct, frozen=True):
     standings: Mapping[tuple[str, str], StandingRow] = {}  # (run id, task id)
     verdicts_open: tuple[DeadVerdict, ...] = ()
     incidents_open: tuple[Incident, ...] = ()
+    incidents_closed: tuple[Incident, ...] = ()  # the newest that are resolved, oldest end first: they may come back
     letter_keys: frozenset[str] = frozenset()
     letters_open: Mapping[str, tuple[int, float | None]] = {}  # crew -> (letters, oldest wall time)
     cursors: Mapping[str, str] = {}
@@ -64,6 +67,7 @@ class Memory(msgspec.Struct, frozen=True):
     pauses: tuple[Pause, ...] = ()
     managed_letters: tuple[DeadLetter, ...] = ()  # open letters of managed runs, oldest first
     own_letters: tuple[DeadLetter, ...] = ()  # open letters that crewd itself wrote about runs of others
+    recoveries: tuple[RecoveryPlan, ...] = ()  # plans, oldest first, also the settled: each is made once
 
 
 class LedgerStats(msgspec.Struct, frozen=True):

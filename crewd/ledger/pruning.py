@@ -27,6 +27,12 @@ _DELETE_LOGS = """DELETE FROM logs WHERE (log, position) IN
 _DELETE_RUNS = """DELETE FROM runs WHERE rowid IN
     (SELECT rowid FROM runs WHERE updated < ? AND vanished = 1 LIMIT ?)"""
 
+# The plan of an interruption that is still there stays as well: it would be made anew.
+_DELETE_RECOVERIES = """DELETE FROM recoveries WHERE rowid IN
+    (SELECT rowid FROM recoveries AS plan WHERE created_at < ?
+        AND state NOT IN ('planned', 'approved', 'applied')
+        AND NOT EXISTS (SELECT 1 FROM runs WHERE run_id = plan.run_id AND vanished = 0) LIMIT ?)"""
+
 
 def forget_events(connection: apsw.Connection, seqs: Sequence[int]) -> None:
     """Delete these events, and remember how far that went, so that whoever resumes below hears of the gap."""
@@ -37,12 +43,13 @@ def forget_events(connection: apsw.Connection, seqs: Sequence[int]) -> None:
 
 
 def forget_settled(connection: apsw.Connection, before: float, rows_max: int) -> int:
-    """Delete at most `rows_max` verdicts, incidents and runs done with before the wall time `before`."""
+    """Delete at most `rows_max` verdicts, incidents, runs, plans of recovery done with before the time `before`."""
     deleted = 0
     for sql, bindings in (
         (_DELETE_VERDICTS, (Outcome.OPEN.value, before)),
         (_DELETE_INCIDENTS, (before,)),
         (_DELETE_RUNS, (before,)),
+        (_DELETE_RECOVERIES, (before,)),
     ):
         if deleted < rows_max:
             connection.execute(sql, (*bindings, rows_max - deleted))

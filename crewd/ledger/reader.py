@@ -20,6 +20,7 @@ from crewd.ledger.recall import recall
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
 from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
+from crewd.model.recovery import RecoveryPlan
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident
 from crewd.model.work import Item, Lease, LogRecord
@@ -126,6 +127,18 @@ class Reader:
     def letter(self, key: str) -> DeadLetter | None:
         """One dead letter; None where there is none of that key."""
         return next(iter(self._values(DeadLetter, "SELECT * FROM letters WHERE key = ?", (key,))), None)
+
+    def recoveries(self, state: str = "", limit: int = 1000) -> list[RecoveryPlan]:
+        """Recovery plans, the newest first; of one state, or of all."""
+        return self._values(
+            RecoveryPlan,
+            "SELECT * FROM recoveries WHERE ? IN ('', state) ORDER BY created_at DESC, rowid DESC LIMIT ?",
+            (state, limit),
+        )
+
+    def recovery(self, plan_id: str) -> RecoveryPlan | None:
+        """One recovery plan; None where there is none of that id."""
+        return next(iter(self._values(RecoveryPlan, "SELECT * FROM recoveries WHERE plan_id = ?", (plan_id,))), None)
 
     def managed(self, run_id: str) -> ManagedRun | None:
         """One managed run, also if it ended; None where there is none, or it was pruned."""

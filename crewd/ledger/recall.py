@@ -9,9 +9,11 @@ from crewd.ledger.batch import Memory, StandingRow
 from crewd.ledger.opening import LAST_SEQ, read_meta
 from crewd.model.look import OWN_LETTERS, DeadLetter
 from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
+from crewd.model.recovery import RecoveryPlan
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident, Outcome
 
+CLOSED_MAX = 1000  # incidents that are over: one that comes back did so within minutes
 OPEN = "open"  # the state of a letter that waits for somebody
 
 _ENDED_AT = 5  # column of `managed_runs`
@@ -25,11 +27,12 @@ def recall(connection: apsw.Connection) -> Memory:
     run, standing = cells.body_reader(Run), cells.body_reader(StandingRow)
     verdict, incident = cells.body_reader(DeadVerdict), cells.body_reader(Incident)
     letter, circuit, pause = cells.body_reader(DeadLetter), cells.body_reader(CircuitState), cells.body_reader(Pause)
+    plan = cells.body_reader(RecoveryPlan)
     execute = connection.execute
     with connection:
         runs = [(row[rows.VANISHED], run(row)) for row in execute("SELECT * FROM runs")]
         verdicts = map(verdict, execute("SELECT * FROM verdicts ORDER BY opened_at"))
-        incidents = map(incident, execute("SELECT * FROM incidents ORDER BY opened_at"))
+        incidents = [incident(row) for row in execute("SELECT * FROM incidents ORDER BY opened_at")]
         letters = [(row[2], letter(row)) for row in execute("SELECT * FROM letters ORDER BY rowid")]
         open_letters = [(crew, each) for crew, each in letters if each.state == OPEN]
         managed, ended = _managed_runs(connection)
@@ -39,6 +42,7 @@ def recall(connection: apsw.Connection) -> Memory:
             standings={(row[0], row[1]): standing(row) for row in execute("SELECT * FROM standings")},
             verdicts_open=tuple(each for each in verdicts if each.outcome is Outcome.OPEN),
             incidents_open=tuple(each for each in incidents if each.resolved_at is None),
+            incidents_closed=_latest_closed(incidents),
             letter_keys=frozenset(each.key for _, each in letters),
             letters_open=_count(open_letters),
             cursors=rows.read_cursors(execute("SELECT * FROM cursors")),
@@ -48,8 +52,16 @@ def recall(connection: apsw.Connection) -> Memory:
             pauses=tuple(pause(row) for row in execute("SELECT * FROM pauses ORDER BY scope")),
             managed_letters=tuple(each for _, each in open_letters if each.run_id in managed or each.run_id in ended),
             own_letters=tuple(each for _, each in open_letters if each.key.startswith(OWN_LETTERS)),
+            recoveries=tuple(plan(row) for row in execute("SELECT * FROM recoveries ORDER BY rowid")),
         )
     return memory
+
+
+def _latest_closed(incidents: Iterable[Incident]) -> tuple[Incident, ...]:
+    closed = sorted(
+        (each for each in incidents if each.resolved_at is not None), key=lambda each: each.resolved_at or 0
+    )
+    return tuple(closed[-CLOSED_MAX:])
 
 
 def _managed_runs(connection: apsw.Connection) -> tuple[dict[str, ManagedRun], set[str]]:

@@ -12,6 +12,7 @@ from crewd.ledger.errors import BatchRefused
 from crewd.model.event import Event
 from crewd.model.look import DeadLetter
 from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause, name_of
+from crewd.model.recovery import RecoveryPlan
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident
 
@@ -71,6 +72,11 @@ INSERT_MANAGED_TASK = (
 INSERT_CIRCUIT = "INSERT OR REPLACE INTO circuits VALUES (?,?,?,?)"
 INSERT_PAUSE = "INSERT OR REPLACE INTO pauses VALUES (?,?,?)"
 DELETE_PAUSE = "DELETE FROM pauses WHERE scope = ?"
+INSERT_RECOVERY = (
+    "INSERT INTO recoveries VALUES (?,?,?,?,?,?) ON CONFLICT (plan_id) DO UPDATE SET run_id = excluded.run_id, "
+    "state = excluded.state, created_at = excluded.created_at, body = excluded.body, "
+    '"check" = excluded."check"'
+)
 
 
 class Prepared(NamedTuple):
@@ -105,6 +111,7 @@ def prepare(batch: Batch, last_seq: int, now: float) -> Prepared:
             (INSERT_CIRCUIT, [_circuit_row(circuit) for circuit in batch.circuits]),
             (INSERT_PAUSE, [_pause_row(pause) for pause in batch.pauses]),
             (DELETE_PAUSE, [(text(scope),) for scope in batch.resumed]),
+            (INSERT_RECOVERY, [_recovery_row(plan) for plan in batch.recoveries]),
             (INSERT_CURSOR, [cursor_row(name, value) for name, value in batch.cursors.items()]),
         ]
     except cells.REFUSALS as error:
@@ -198,3 +205,8 @@ def _circuit_row(circuit: CircuitState) -> Row:
 
 def _pause_row(pause: Pause) -> Row:
     return checked(text(pause.scope), cells.json(pause))
+
+
+def _recovery_row(plan: RecoveryPlan) -> Row:
+    key = (text(plan.plan_id), text(plan.run_id), plan.state.value)
+    return checked(*key, moment(plan.created_at), cells.json(plan))

@@ -71,6 +71,10 @@ def _managed_tables(connection: apsw.Connection) -> None:
     connection.execute("DROP TABLE letters_1")
 
 
+def _recovery_tables(connection: apsw.Connection) -> None:
+    connection.execute(_VERSION_3)
+
+
 # `check` is the CRC-32 of the row's own content (cells.py): SQLite guards the structure of its file, not its content.
 # `body` is the value as JSON; the columns beside it are those that queries select by.
 _VERSION_1 = """
@@ -149,4 +153,12 @@ CREATE INDEX letters_by_state ON letters (state);
 CREATE INDEX letters_by_run ON letters (run_id);
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_first_tables, _managed_tables)
+_VERSION_3 = """
+CREATE TABLE recoveries (
+    plan_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, state TEXT NOT NULL, created_at REAL NOT NULL,
+    body TEXT NOT NULL, "check" INTEGER NOT NULL
+) STRICT;
+CREATE INDEX recoveries_by_created_at ON recoveries (created_at);
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _managed_tables, _recovery_tables)

@@ -31,6 +31,23 @@ class OutputPiece(msgspec.Struct, frozen=True, gc=False):
     attempt: int  # whose it is
 
 
+class IncidentActions(Protocol):
+    """What people say of open incidents. `cause` "": of every open one of the subject; `by` "": the actor.
+
+    All raise CrewdError: NothingMatched where there is no such open incident, UsageProblem where the question makes no
+    sense, and others where it cannot be written down just now.
+    """
+
+    async def acknowledge(self, subject: str, cause: str, *, by: str, note: str, actor: str) -> Done:
+        """Note that somebody has seen it."""
+
+    async def snooze(self, subject: str, cause: str, *, by: str, note: str, for_seconds: float, actor: str) -> Done:
+        """Let nobody be woken by it for so long."""
+
+    async def unsnooze(self, subject: str, cause: str, *, actor: str) -> Done:
+        """Let people be woken by it again."""
+
+
 class Actions(Protocol):
     """What may be asked of managed runs. `actor` is who asks: "operator:NAME".
 

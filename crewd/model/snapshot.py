@@ -10,7 +10,7 @@ import msgspec
 from crewd.model.look import ReadResult
 from crewd.model.process import ProcessSeen
 from crewd.model.run import Run
-from crewd.model.verdict import Standing, Verdict
+from crewd.model.verdict import Incident, Standing, Verdict
 
 
 class WorkerView(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +91,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     thresholds: Mapping[str, Mapping[str, float]] = {}  # runtime -> level -> seconds
     managed: ManagedFigures | None = None  # None: crewd only watches
     refused: tuple[tuple[str, str], ...] = ()  # run and task of live observed workers whose provider refuses them
+    incidents: tuple[Incident, ...] = ()  # open, the gravest first
+    recoveries: Mapping[str, int] = {}  # state -> recovery plans of which something may still come
     strangers: Mapping[str, ReadResult] = {}  # runs of which nothing could ever be read: only their names are known
 
     def silence(self, view: RunView, worker: WorkerView) -> float:

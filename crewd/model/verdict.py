@@ -103,11 +103,11 @@ class DeadVerdict(msgspec.Struct, frozen=True, gc=False):
     because: str = ""
 
 
-class Incident(msgspec.Struct, frozen=True, gc=False):
+class Incident(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Something that a person should know, open while it lasts. One open incident per (subject, cause)."""
 
     subject: str  # "RUN/TASK", "RUN" or "crewd"
-    cause: str  # dead, silent, unreadable, waiting_human, mass_brake, dead_letters, sink
+    cause: str  # dead, silent, stopped, unreadable, waiting, burn, mass_brake, dead_letters:CREW (docs/incidents.md)
     severity: str  # critical, warning, info
     summary: str
     opened_at: float
@@ -115,3 +115,14 @@ class Incident(msgspec.Struct, frozen=True, gc=False):
     run_id: str = ""
     task_id: str = ""
     resolved_at: float | None = None
+    kind: str = ""  # which of the things that this cause may mean: the reason of a wait, a diagnosis, a common cause
+    updated_at: float | None = None  # wall time of its latest change
+    openings: int = 1  # how often it opened: more than once, where it came back soon
+    penalty: float = 0.0  # for opening often (policy/damping.py), as of the wall time beside it
+    penalty_at: float = 0.0
+    damped: bool = False  # it opens so often that it is recorded, and nobody is to be woken
+    acknowledged_by: str = ""
+    acknowledged_at: float | None = None
+    snoozed_by: str = ""
+    snoozed_until: float | None = None  # wall time
+    note: str = ""  # of whoever acknowledged or snoozed it

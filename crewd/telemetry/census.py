@@ -30,6 +30,8 @@ class Census:
     oldest_progress: Mapping[tuple[str, str], float] = field(default_factory=dict)
     waiting: Counter[str] = field(default_factory=Counter)  # crew
     waiting_oldest: Mapping[str, float] = field(default_factory=dict)
+    throttled: Counter[str] = field(default_factory=Counter)  # crew
+    throttled_oldest: Mapping[str, float] = field(default_factory=dict)
 
     def groups(self) -> Counter[tuple[str, str]]:
         """Count runs by runtime and crew."""
@@ -45,6 +47,7 @@ def take(snapshot: Snapshot, before: Census) -> Census:
     census = Census(shares=shares)
     oldest: dict[tuple[str, str], float] = {}
     waiting_oldest: dict[str, float] = {}
+    throttled_oldest: dict[str, float] = {}
     for run_id, view in snapshot.runs.items():
         share = before.shares.get(run_id)
         if share is None or share.run is not view.run:
@@ -54,9 +57,20 @@ def take(snapshot: Snapshot, before: Census) -> Census:
         for status, number in share.tasks:
             census.tasks[(*share.group, status)] += number
         if view.workers or view.run.waiting is not None:
-            _count_workers(view, census, oldest, waiting_oldest)
+            _count_workers(view, census, oldest)
+            _count_waits(view, "human", Reason.HUMAN, census.waiting, waiting_oldest)
+            _count_waits(view, "throttled", Reason.THROTTLED, census.throttled, throttled_oldest)
     return Census(
-        shares, census.runs, census.tasks, census.workers, census.wedges, oldest, census.waiting, waiting_oldest
+        shares,
+        census.runs,
+        census.tasks,
+        census.workers,
+        census.wedges,
+        oldest,
+        census.waiting,
+        waiting_oldest,
+        census.throttled,
+        throttled_oldest,
     )
 
 
@@ -65,27 +79,31 @@ def _share(run: Run) -> Share:
     return Share(run, (run.runtime, run.crew), tuple(counts.items()))
 
 
-def _count_workers(
-    view: RunView, census: Census, oldest: dict[tuple[str, str], float], waiting_oldest: dict[str, float]
-) -> None:
+def _count_workers(view: RunView, census: Census, oldest: dict[tuple[str, str], float]) -> None:
     run = view.run
     group = (run.runtime, run.crew)
-    waits: list[float | None] = []
     for worker in view.workers:
         standing = worker.standing
         census.workers[(*group, standing.level.value)] += 1
         if standing.wedge is not None:
             census.wedges[run.runtime, standing.wedge.value] += 1
-        if standing.level is Level.WAITING:
-            if standing.reason is Reason.HUMAN:
-                waits.append(worker.waiting_since)
-        elif standing.level is not Level.DEAD:
+        if standing.level not in (Level.WAITING, Level.DEAD):
             # The dead have an alert of their own; counted here they would hide everyone else's silence.
             seen = worker.progress_at if worker.progress_at is not None else worker.first_seen_at
             oldest[group] = min(seen, oldest.get(group, seen))
-    if not waits and run.waiting is not None and run.waiting.reason == "human":
-        waits.append(run.waiting.since)
-    census.waiting[run.crew] += len(waits)
+
+
+def _count_waits(view: RunView, why: str, reason: Reason, counts: Counter[str], oldest: dict[str, float]) -> None:
+    """Count who waits for one reason: the workers, or where none of them says so the run itself."""
+    crew, wait = view.run.crew, view.run.waiting
+    waits = [
+        worker.waiting_since
+        for worker in view.workers
+        if worker.standing.level is Level.WAITING and worker.standing.reason is reason
+    ]
+    if not waits and wait is not None and wait.reason == why:
+        waits.append(wait.since)
+    counts[crew] += len(waits)
     for since in waits:
         if since is not None:
-            waiting_oldest[run.crew] = min(since, waiting_oldest.get(run.crew, since))
+            oldest[crew] = min(since, oldest.get(crew, since))

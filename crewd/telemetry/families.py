@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from crewd.model.failure import ErrorClass
+from crewd.model.incident import OPEN_STATES, SEVERITIES
 from crewd.model.look import ReadResult
+from crewd.model.recovery import Cause
 from crewd.model.run import RunStatus, TaskStatus
 from crewd.model.verdict import Level, Outcome, Reason, Wedge
 
@@ -42,7 +44,13 @@ LETTER_REASONS = ("max-retries", "heartbeat-dead", "not-retryable", "budget", "m
 READ_RESULTS = tuple(result.value for result in ReadResult)
 SINK_ERRORS = ("no_space", "permission", "io_error", "torn_tail", "source", "position_ahead", "unexpected")
 
+NOTIFY_RESULTS = ("sent", "failed", "dropped", "suppressed")
+SEVERITY_LABELS = SEVERITIES
+INCIDENT_STATES = tuple(state.value for state in OPEN_STATES)
 REDRIVES = ("redriven", "discarded")
+RECOVERY_CAUSES = tuple(each.value for each in Cause)
+RECOVERY_OUTCOMES = ("verified", "failed", "declined", "withdrawn")
+RECOVERY_STATES = ("planned", "approved", "applied", "failed")  # of which something may still come
 ERROR_CLASSES = tuple(each.value for each in ErrorClass)
 # No attempt was made, or a person ended it: nothing of the kind is ever tried again.
 RETRIED = tuple(each for each in ERROR_CLASSES if each not in ("gate_failed", "dependency_failed", "cancelled"))
@@ -140,6 +148,12 @@ TOLD = (
         dotted=("crew.heartbeat.level_total",),
     ),
     Family(
+        "crew_shadow_verdicts_total",
+        C,
+        "Times that an override which is only tried would have brought a worker to a level.",
+        ("runtime", "level"),
+    ),
+    Family(
         "crew_verdicts_total",
         C,
         "Dead verdicts, counted as open when given and as true or false when the truth arrived.",
@@ -196,6 +210,19 @@ TOLD = (
         ("crew", "outcome"),
     ),
     Family(
+        "crew_recoveries_total",
+        C,
+        "Recovery plans of interrupted runs that came to an end, by how the run was interrupted and what came of it.",
+        ("runtime", "cause", "outcome"),
+    ),
+    Family(
+        "crew_recovery_duration_seconds",
+        H,
+        "Time from when the command of a recovery began to when its run was seen to move.",
+        (),
+        DURATION,
+    ),
+    Family(
         "crew_task_errors_total",
         C,
         "Attempts of managed tasks that did not succeed, by the class of what went wrong.",
@@ -243,6 +270,12 @@ TOLD = (
         C,
         "Results that came behind their fence: kept as evidence, and without effect.",
         ("runtime",),
+    ),
+    Family(
+        "crewd_incidents_total",
+        C,
+        "Incidents that opened, each time they did, also those that were damped.",
+        ("severity",),
     ),
     Family("crewd_attempts_adopted_total", C, "Living attempts taken over from a former crewd."),
     Family(
@@ -312,6 +345,19 @@ STATE = (
         "Since when the oldest of them waits. Absent when nobody waits.",
         ("crew",),
     ),
+    Family("crew_throttled", G, "Workers and runs that the rate limit of a provider keeps waiting.", ("crew",)),
+    Family(
+        "crew_throttled_oldest_timestamp_seconds",
+        G,
+        "Since when the oldest of them waits. Absent when nobody does.",
+        ("crew",),
+    ),
+    Family(
+        "crew_incidents_open",
+        G,
+        "Open incidents, by severity and by what a person said of them.",
+        ("severity", "state"),
+    ),
     Family("crew_verdicts_open", G, "Dead verdicts about which the truth has not arrived.", ("runtime", "reason")),
     # Not "crew_dead_letters": OpenMetrics calls the counter crew_dead_letters_total so, and a name has one type.
     Family("crew_dead_letters_open", G, "Dead letters that crewd sees.", ("crew",)),
@@ -341,6 +387,7 @@ STATE = (
         "What a crew cost in a second, over 300 s. Absent where it is unknown.",
         ("crew",),
     ),
+    Family("crew_recovery_plans", G, "Recovery plans of which something may still come, by state.", ("state",)),
     Family("crewd_attempts_running", G, "Attempts of managed tasks at work, until nothing of them is left."),
     Family("crewd_attempts_max", G, "Attempts of managed tasks that may be at work at one time."),
     Family("crewd_attempts_stuck", G, "Attempts that were killed and do not end: nothing takes their place."),
@@ -387,6 +434,25 @@ STATE = (
         G,
         "When a sink last wrote. Absent until it has.",
         ("sink",),
+    ),
+    Family(
+        "crewd_notifications_total",
+        C,
+        "Incidents that began or ended, by what became of telling them on a channel.",
+        ("channel", "result"),
+    ),
+    Family(
+        "crewd_notification_retries_total",
+        C,
+        "Tries to deliver a message that failed, and after which crewd tried again.",
+        ("channel",),
+    ),
+    Family("crewd_notifications_pending", G, "Incidents that a channel is still to tell.", ("channel",)),
+    Family("crewd_dead_man_failures_total", C, "Dead-man pings that failed."),
+    Family(
+        "crewd_dead_man_last_success_timestamp_seconds",
+        G,
+        "When the latest dead-man ping succeeded. Absent until one has.",
     ),
     Family("crewd_config_last_reload_successful", G, "1 when the latest load of the settings succeeded."),
     Family(

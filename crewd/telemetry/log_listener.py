@@ -22,6 +22,9 @@ BY_TYPE = {
     "verdict.confirmed": "info",
     "verdict.refuted": "warning",  # crewd was wrong
     "incident.resolved": "info",
+    "incident.updated": "info",
+    "incident.acknowledged": "info",
+    "incident.snoozed": "info",
     "deadletter.added": "warning",
     "deadletter.threshold_exceeded": "error",
     "daemon.suspended": "warning",
@@ -60,6 +63,8 @@ def level_of(event: Event) -> str:
     """Say how loud an event is: debug, info, warning or error."""
     if event.type == "worker.level_changed":
         return BY_LEVEL.get(str(event.data.get("to_level")), "info")
+    if event.type == "incident.opened" and event.data.get("damped") is True:
+        return "info"
     if event.type == "incident.opened":
         return BY_SEVERITY.get(str(event.data.get("severity")), "warning")
     if event.type in BY_TYPE:

@@ -13,6 +13,7 @@ from crewd.model.snapshot import Snapshot
 from crewd.telemetry import families as known
 from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures
 from crewd.telemetry.labels import UNKNOWN
+from crewd.telemetry.notify.figures import NotifyFigures
 from crewd.telemetry.parts import Part, register_library
 from crewd.telemetry.state import State
 from crewd.telemetry.tallies import MetricsOptions, Tallies
@@ -20,6 +21,7 @@ from crewd.telemetry.tallies import MetricsOptions, Tallies
 RUN_OUTCOME = {"run.completed": "completed", "run.failed": "failed", "run.cancelled": "cancelled"}
 TASK_OUTCOME = {f"task.{outcome}": outcome for outcome in known.TASK_OUTCOMES}
 VERDICT_OUTCOME = {"verdict.opened": "open", "verdict.confirmed": "true", "verdict.refuted": "false"}
+RECOVERY_OUTCOME = {f"recovery.{outcome}": outcome for outcome in known.RECOVERY_OUTCOMES}
 REDRIVE_OUTCOME = {f"deadletter.{outcome}": outcome for outcome in known.REDRIVES}
 MANAGED = "managed"
 
@@ -50,9 +52,10 @@ class Metrics:
             ("crewd_invariant_violations_total", known.INVARIANTS),
             ("crewd_worker_protocol_errors_total", known.BAD_LINES),
             ("crew_fenced_results_total", (MANAGED,)),
+            ("crewd_incidents_total", known.SEVERITY_LABELS),
             (
                 "crewd_metric_collect_errors_total",
-                ("tallies", "runs", "self", "ledger", "sinks", "process", "python_gc"),
+                ("tallies", "runs", "self", "ledger", "sinks", "notifications", "process", "python_gc"),
             ),
         ):
             for value in values:
@@ -118,6 +121,10 @@ class Metrics:
         """Name whom to ask for the sinks' figures; asked in another thread."""
         self._state.sinks = stats
 
+    def watch_notifications(self, figures: Callable[[], NotifyFigures]) -> None:
+        """Name whom to ask for the figures of the channels; asked in another thread."""
+        self._state.notifications = figures
+
     def _register(self) -> None:
         tallies, state = self._tallies, self._state
         for name, describe, collect in (
@@ -126,6 +133,7 @@ class Metrics:
             ("self", state.describe_self, state.collect_self),
             ("ledger", state.describe_ledger, state.collect_ledger),
             ("sinks", state.describe_sinks, state.collect_sinks),
+            ("notifications", state.describe_notifications, state.collect_notifications),
         ):
             self.registry.register(Part(name, describe, collect, self._part_failed))
         register_library(self.registry, self._part_failed)
@@ -145,6 +153,9 @@ class Metrics:
             levels = _text(data, "from_level"), _text(data, "to_level")
             if set(levels) <= set(known.LEVELS):
                 tallies.count("crew_worker_level_changes_total", event.runtime, *levels)
+        elif event.type == "shadow.level_changed":
+            if (level := _text(data, "to_level")) in known.LEVELS:
+                tallies.count("crew_shadow_verdicts_total", event.runtime, level)
         elif event.type in VERDICT_OUTCOME:
             self._count_verdict(event)
         elif event.type == "task.retry_scheduled":
@@ -156,6 +167,8 @@ class Metrics:
             reason = _text(data, "reason")
             reason = reason if reason in known.LETTER_REASONS else "manual"
             tallies.count("crew_dead_letters_total", event.runtime, event.crew, reason)
+        elif event.type in RECOVERY_OUTCOME:
+            self._count_recovery(event)
         elif event.type in REDRIVE_OUTCOME:
             tallies.count("crew_dead_letter_redrives_total", event.crew, REDRIVE_OUTCOME[event.type])
         else:
@@ -189,6 +202,9 @@ class Metrics:
                 # A whole attempt whose lease was lost, or so many words of a worker after its last one.
                 late = _number(data, "late_results")
                 tallies.count("crew_fenced_results_total", event.runtime, amount=1.0 if late is None else late)
+            case "incident.opened":
+                severity = _text(data, "severity")
+                tallies.count("crewd_incidents_total", severity if severity in known.SEVERITY_LABELS else "warning")
             case "attempt.adopted":
                 tallies.count("crewd_attempts_adopted_total")
             case "worker.protocol_error":
@@ -196,6 +212,14 @@ class Metrics:
                 if isinstance(kinds, Mapping):
                     for kind in known.BAD_LINES:
                         tallies.count("crewd_worker_protocol_errors_total", kind, amount=_number(kinds, kind) or 0.0)
+
+    def _count_recovery(self, event: Event) -> None:
+        cause, outcome = _text(event.data, "cause"), RECOVERY_OUTCOME[event.type]
+        if cause in known.RECOVERY_CAUSES:
+            self._tallies.count("crew_recoveries_total", event.runtime, cause, outcome)
+        duration = _number(event.data, "duration_seconds")
+        if outcome == "verified" and duration is not None:
+            self._tallies.observe("crew_recovery_duration_seconds", amount=duration)
 
     def _count_agent_start(self, event: Event) -> None:
         rung = event.data.get("rung")
@@ -315,10 +339,14 @@ class Metrics:
             exist("crew_heartbeats_rejected_total", runtime, reason)
         for levels in permutations(known.LEVELS, 2):
             exist("crew_worker_level_changes_total", runtime, *levels)
+        for level in known.LEVELS:
+            exist("crew_shadow_verdicts_total", runtime, level)
         for reason in known.DEAD_REASONS:
             exist("crew_detection_latency_seconds", runtime, reason)
             for outcome in known.OUTCOMES:
                 exist("crew_verdicts_total", runtime, reason, outcome)
+        for cause, outcome in product(known.RECOVERY_CAUSES, known.RECOVERY_OUTCOMES):
+            exist("crew_recoveries_total", runtime, cause, outcome)
         # A dead letter may name a run that nobody has seen: its crew is unknown.
         for reason in known.LETTER_REASONS:
             exist("crew_dead_letters_total", runtime, UNKNOWN, reason)

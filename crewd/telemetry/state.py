@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from platform import python_version
 from typing import TypeVar
 
@@ -13,18 +14,23 @@ from prometheus_client.metrics_core import (
 )
 
 from crewd import __version__
+from crewd.model.incident import state_of
 from crewd.model.snapshot import BudgetFigures, ManagedFigures, Snapshot
 from crewd.telemetry import families as known
 from crewd.telemetry.census import Census, take
 from crewd.telemetry.families import STATE, Family, Kind
 from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures
 from crewd.telemetry.labels import Admission, clean
+from crewd.telemetry.notify.figures import NotifyFigures
 from crewd.telemetry.parts import describe
 from crewd.telemetry.readiness import is_ready
 
 FAMILY = {family.name: family for family in STATE}
 Labels = tuple[str, ...]
 Key = TypeVar("Key", bound=tuple[str, ...])
+
+NOTIFYING = ("crewd_notification", "crewd_dead_man")
+OTHER_PARTS = ("crewd_ledger", "crewd_sink", *NOTIFYING)
 
 
 class State:
@@ -45,15 +51,14 @@ class State:
         self.looks_stuck = 0
         self.ledger: Callable[[], LedgerFigures] | None = None
         self.sinks: Callable[[], Iterable[SinkFigures]] | None = None
+        self.notifications: Callable[[], NotifyFigures] | None = None
 
     def describe_runs(self) -> list[Metric]:
         return describe(family for family in STATE if family.name.startswith("crew_"))
 
     def describe_self(self) -> list[Metric]:
         return describe(
-            family
-            for family in STATE
-            if family.name.startswith("crewd_") and not family.name.startswith(("crewd_ledger", "crewd_sink"))
+            family for family in STATE if family.name.startswith("crewd_") and not family.name.startswith(OTHER_PARTS)
         )
 
     def describe_ledger(self) -> list[Metric]:
@@ -61,6 +66,25 @@ class State:
 
     def describe_sinks(self) -> list[Metric]:
         return describe(family for family in STATE if family.name.startswith("crewd_sink"))
+
+    def describe_notifications(self) -> list[Metric]:
+        return describe(family for family in STATE if family.name.startswith(NOTIFYING))
+
+    def collect_notifications(self) -> Iterator[Metric]:
+        """Give the families about what is told to people outside; none where nothing is."""
+        if self.notifications is None:
+            return
+        figures = self.notifications()
+        counts: dict[Labels, int] = {
+            (each.channel, result): number for each in figures.channels for result, number in each.results().items()
+        }
+        yield _counter("crewd_notifications_total", counts)
+        retries: dict[Labels, int] = {(each.channel,): each.retries for each in figures.channels}
+        yield _counter("crewd_notification_retries_total", retries)
+        yield _gauge("crewd_notifications_pending", {(each.channel,): each.waiting for each in figures.channels})
+        if figures.dead_man_failures is not None:
+            yield _counter("crewd_dead_man_failures_total", {(): figures.dead_man_failures})
+            yield _gauge("crewd_dead_man_last_success_timestamp_seconds", {(): figures.dead_man_at})
 
     def collect_runs(self) -> Iterator[Metric]:
         """Give the families about crews."""
@@ -89,6 +113,9 @@ class State:
         yield self._zeroed("crew_wedges", census.wedges, runtimes, known.WEDGES)
         yield self._zeroed("crew_verdicts_open", snapshot.verdicts_open, runtimes, known.DEAD_REASONS)
         yield from self._per_crew(snapshot, census, crews)
+        yield _incidents(snapshot)
+        plans = snapshot.recoveries
+        yield _gauge("crew_recovery_plans", {(state,): plans.get(state, 0) for state in known.RECOVERY_STATES})
         if snapshot.managed is not None:
             yield self._circuits(snapshot.managed)
             yield from self._budgets(snapshot.managed.budgets)
@@ -164,6 +191,10 @@ class State:
         yield _gauge("crew_waiting_human", {(crew,): waiting[crew,] for crew in crews})
         oldest = {(crew,): at for crew, at in census.waiting_oldest.items()}
         yield _gauge("crew_waiting_human_oldest_timestamp_seconds", self._oldest(oldest, ("crew",)))
+        throttled = self._merge({(crew,): number for crew, number in census.throttled.items()}, ("crew",))
+        yield _gauge("crew_throttled", {(crew,): throttled[crew,] for crew in crews})
+        oldest = {(crew,): at for crew, at in census.throttled_oldest.items()}
+        yield _gauge("crew_throttled_oldest_timestamp_seconds", self._oldest(oldest, ("crew",)))
         letters = self._merge({(crew,): number for crew, (number, _) in snapshot.dead_letters.items()}, ("crew",))
         yield _gauge("crew_dead_letters_open", {(crew,): letters[crew,] for crew in crews})
         ages = {(crew,): at for crew, (_, at) in snapshot.dead_letters.items() if at is not None}
@@ -260,6 +291,12 @@ class State:
     def _label(self, label: str, text: str) -> str:
         admission = self._admissions.get(label)
         return text if admission is None else admission.label_of(text)
+
+
+def _incidents(snapshot: Snapshot) -> Metric:
+    counts = Counter((each.severity, state_of(each, snapshot.taken_at).value) for each in snapshot.incidents)
+    pairs = product(known.SEVERITY_LABELS, known.INCIDENT_STATES)
+    return _gauge("crew_incidents_open", {pair: counts[pair] for pair in pairs})
 
 
 def _managed(managed: ManagedFigures) -> Iterator[Metric]:

@@ -14,6 +14,7 @@ from crewd.web.answers import as_json, told, unknown
 from crewd.web.asgi import App
 from crewd.web.body import Bodies
 from crewd.web.guard import Guard
+from crewd.web.incidents import incident_routes
 from crewd.web.managed import LARGE, managed_routes
 from crewd.web.page import page
 from crewd.web.query import (
@@ -30,6 +31,7 @@ from crewd.web.query import (
     TaskId,
     complaints,
 )
+from crewd.web.recoveries import recovery_routes
 from crewd.web.refusal import Detail, Refused, internal_error, refusal_body
 from crewd.web.state import History, WebState
 
@@ -64,6 +66,8 @@ def routes(state: WebState) -> FastAPI:
     _add_runs(app, state)
     _add_events(app, state)
     app.include_router(managed_routes(state))
+    app.include_router(recovery_routes(state))
+    app.include_router(incident_routes(state))
     return app
 
 

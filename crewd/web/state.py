@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from crewd.model.asking import Actions, OutputPiece
+from crewd.model.asking import Actions, IncidentActions, OutputPiece
 from crewd.model.event import Event
+from crewd.model.recovery import Recoveries
 from crewd.model.snapshot import Snapshot
+from crewd.model.verdict import Incident
 from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.redact import Redactor
 
@@ -21,6 +23,9 @@ class History(Protocol):
         run_id: str = "",
         newest_first: bool = False,
     ) -> list[Event]: ...
+
+    def incidents(self, open_only: bool = False) -> list[Incident]:
+        """Incidents, the oldest first."""
 
     def pruned_to(self) -> int:
         """Return the newest seq whose event was deleted for its age; 0: none was."""
@@ -45,6 +50,14 @@ class WebState(Protocol):
     @property
     def actions(self) -> Actions | None:
         """What may be asked of managed runs; None: crewd only watches."""
+
+    @property
+    def incidents(self) -> IncidentActions:
+        """What people say of incidents, also where crewd only watches."""
+
+    @property
+    def recoveries(self) -> Recoveries:
+        """What may be asked of recovery plans, also where crewd only watches."""
 
     @property
     def token(self) -> str:

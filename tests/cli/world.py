@@ -29,6 +29,7 @@ from crewd.telemetry.redact import Redactor
 from crewd.web.app import build_app
 from crewd.web.server import HttpOptions, Server
 from tests.fakes.clock import FakeClock
+from tests.web.world import Plans, Words
 
 NOW = 1_767_225_600.0
 
@@ -118,6 +119,8 @@ class State:
 
     allowed_hosts = ()
     actions = None  # it only watches
+    incidents = Words()  # nobody is asked
+    recoveries = Plans()  # nor here
     token = ""
 
     def __init__(self, folder: Path, taken: Snapshot) -> None:

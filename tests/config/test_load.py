@@ -68,7 +68,8 @@ def test_every_complaint_comes_at_once_with_file_key_and_remedy(tmp_path: Path) 
             "crewd.toml: sinks.gzip: 'maybe' is no yes or no (write true or false)",
             "environment: CREWD_SINKS__RETENTION_DAYS: 'many' is no whole number (write a whole number)",
             "environment: CREWD_NOPE: is no setting (known here: sources, patrol, heartbeat, ledger, sinks, metrics,"
-            " http, log, tasks, executors, budgets, circuits, secrets, dead_letters, redact)",
+            " http, log, tasks, executors, budgets, circuits, secrets, dead_letters,"
+                " incidents, notifications, dead_man, recovery, redact)",
         ]
     )
 

@@ -15,6 +15,7 @@ from crewd.model.event import Event
 from crewd.model.look import OWN_LETTERS, DeadLetter, Happening, Look, ReadResult
 from crewd.model.moment import Reading
 from crewd.model.process import ProcessClaim
+from crewd.model.recovery import RecoveryPlan
 from crewd.model.run import Run, RunStatus, Task, TaskStatus, Waiting
 from crewd.model.snapshot import Snapshot, WorkerView
 from crewd.model.verdict import DeadVerdict, Incident, Outcome
@@ -84,6 +85,7 @@ class MemoryLedger:
     verdicts: dict[tuple[str, str, int, float], DeadVerdict] = field(default_factory=dict)
     incidents: dict[tuple[str, str, float], Incident] = field(default_factory=dict)
     letters: dict[str, DeadLetter] = field(default_factory=dict)
+    recoveries: dict[str, RecoveryPlan] = field(default_factory=dict)
     failing: bool = False
     refuses: str = ""  # run id of which nothing can be written
 
@@ -106,6 +108,7 @@ class MemoryLedger:
         self.verdicts.update({(v.run_id, v.task_id, v.attempt, v.opened_at): v for v in batch.verdicts})
         self.incidents.update({(i.subject, i.cause, i.opened_at): i for i in batch.incidents})
         self.letters.update({letter.key: letter for letter in (*batch.letters, *batch.letters_settled)})
+        self.recoveries.update({plan.plan_id: plan for plan in batch.recoveries})
         return told
 
     def memory(self) -> Memory:
@@ -115,7 +118,9 @@ class MemoryLedger:
             standings=dict(self.standings),
             verdicts_open=tuple(v for v in self.verdicts.values() if v.outcome is Outcome.OPEN),
             incidents_open=tuple(i for i in self.incidents.values() if i.resolved_at is None),
+            incidents_closed=tuple(i for i in self.incidents.values() if i.resolved_at is not None),
             letter_keys=frozenset(self.letters),
+            recoveries=tuple(self.recoveries.values()),
             own_letters=tuple(
                 each for key, each in self.letters.items() if key.startswith(OWN_LETTERS) and each.state == "open"
             ),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crewd.engine.book import GONE_MAX, Book, Entry, Worker, note_process
 from crewd.engine.pace import Pace
-from crewd.model.process import HIDDEN, ProcessClaim
+from crewd.model.process import HIDDEN, Activity, ProcessClaim, ProcessSeen, ProcessState
 from crewd.model.run import Lease, RunStatus, Task, TaskStatus, Waiting
 from crewd.model.verdict import Level
 from tests.engine.values import ALIVE, GONE, IDENTITY, ROOT, run, task
@@ -14,6 +14,7 @@ from tests.fakes.clock import FakeClock
 
 WALL = 1_767_225_600.0
 CLAIM = ProcessClaim(pid=700)
+STOPPED = ProcessSeen(ProcessState.STOPPED, "pid 700 is stopped", IDENTITY, "T")
 
 
 def put(book: Book, *tasks: Task, status: RunStatus = RunStatus.RUNNING) -> Entry:
@@ -190,6 +191,14 @@ def test_a_process_that_comes_back_was_never_seen_rightly() -> None:
     assert (worker.remembered, worker.gone_at) == (None, None)
     note_process(worker, GONE, mono=20.0)
     assert worker.gone_at == 20.0
+
+
+def test_what_a_process_did_while_it_was_stopped_says_nothing_once_it_goes_on() -> None:
+    _, worker = book_with(task(claim=CLAIM))
+    for seen, kept in ((ALIVE, True), (STOPPED, True), (STOPPED, True), (ALIVE, False)):
+        worker.activity, worker.sample = Activity(), object()
+        note_process(worker, seen, mono=10.0)
+        assert (worker.activity is not None, worker.sample is not None) == (kept, kept), seen
 
 
 def test_progress_after_the_process_was_gone_is_counted() -> None:

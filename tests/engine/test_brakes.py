@@ -3,9 +3,9 @@
 import pytest
 
 from crewd.detection.options import Patience
-from crewd.engine.braking import Braking
+from crewd.engine.braking import UNKNOWN_CAUSE, Braking
 from crewd.model.event import Event
-from crewd.model.process import HIDDEN, ProcessSeen
+from crewd.model.process import HIDDEN, ProcessSeen, ProcessState
 from crewd.model.verdict import Level, Reason
 from tests.engine.values import ALIVE, BUSY, GONE, silent
 
@@ -123,3 +123,32 @@ def test_a_worker_that_dies_silent_is_counted_once() -> None:
     for number in range(3):
         braking.note(*silent(f"task-{number}", Level.DEAD, HIDDEN, Reason.PRESUMED))
     assert step(braking, live=3) == []
+
+
+def test_it_knows_whether_most_of_them_were_stopped() -> None:
+    braking = Braking(Patience())
+    stopped = ProcessSeen(ProcessState.STOPPED, "pid 700 is stopped", letter="T")
+    assert not braking.mostly_stopped()
+    note(braking, 0, 1, 2, process=stopped)
+    note(braking, 3, 4)
+    assert braking.mostly_stopped()
+    note(braking, 0)
+    assert not braking.mostly_stopped(), "one of them goes on, and is silent still"
+    braking.forget([("run-1", "task-3"), ("run-1", "task-4")])
+    assert braking.mostly_stopped()
+
+
+def test_its_incident_tells_of_those_that_are_silent_and_of_no_other() -> None:
+    braking = Braking(Patience())
+    note(braking, *range(6))
+    assert not braking.tells_of("run-1", "task-0")
+    step(braking)
+    assert braking.tells_of("run-1", "task-0") and not braking.tells_of("run-1", "task-9")
+
+
+def test_a_cause_that_shows_later_is_told_and_one_that_is_known_stays() -> None:
+    braking = Braking(Patience())
+    note(braking, *range(6))
+    for cause, told in ((UNKNOWN_CAUSE, UNKNOWN_CAUSE), ("a", "a"), ("b", "a"), (UNKNOWN_CAUSE, "a")):
+        braking.step(6, 1000.0, WINDOW, cause, WALL)
+        assert [incident.kind for incident in braking.incidents(WALL)] == [told]

@@ -136,7 +136,7 @@ def test_a_newer_state_replaces_the_former(tmp_path: Path) -> None:
     assert memory.runs["run-1"].status is RunStatus.COMPLETED
     assert memory.standings["run-1", "build"].standing.level is Level.DEAD
     assert memory.verdicts_open == ()
-    assert memory.incidents_open == ()
+    assert memory.incidents_open == () and memory.incidents_closed == (an_incident(resolved_at=111.0),)
 
 
 def test_a_dead_letter_is_kept_once_as_it_was_first_met(tmp_path: Path) -> None:

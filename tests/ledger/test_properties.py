@@ -164,11 +164,20 @@ def test_what_is_recalled_is_the_fold_of_what_was_committed(steps: list[Batch | 
     assert {(each.cause, each.opened_at) for each in memory.incidents_open} == {
         key for key, incident in fold.incidents.items() if incident.resolved_at is None
     }
+    assert {(each.cause, each.opened_at) for each in memory.incidents_closed} == {
+        key for key, incident in fold.incidents.items() if incident.resolved_at is not None
+    }
     letters = [letter for letter in fold.letters.values() if letter.state == "open"]
     assert sum(count for count, _ in memory.letters_open.values()) == len(letters)
     of_managed = {letter.key: letter for letter in letters if letter.run_id in fold.managed}
     assert {letter.key: letter for letter in memory.managed_letters} == of_managed
-    unordered = {"verdicts_open": (), "incidents_open": (), "letters_open": {}, "managed_letters": ()}
+    unordered = {
+        "verdicts_open": (),
+        "incidents_open": (),
+        "incidents_closed": (),
+        "letters_open": {},
+        "managed_letters": (),
+    }
     assert msgspec.structs.replace(memory, **unordered) == fold.memory
 
 

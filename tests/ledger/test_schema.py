@@ -53,6 +53,7 @@ def test_a_ledger_of_version_1_left_by_a_killed_daemon_still_opens(tmp_path: Pat
         standings={("run-1", "build"): a_standing()},
         verdicts_open=(a_verdict(),),
         incidents_open=(an_incident(),),
+        incidents_closed=(an_incident("silent", resolved_at=5.0),),
         letter_keys=frozenset({"run-1/build/2"}),
         letters_open={"grün": (1, 90.0)},
         cursors={"sink:events": "17"},

@@ -41,6 +41,9 @@ def test_the_defaults_are_those_of_the_parts() -> None:
         ({"patrol": {"look_timeout": "5s"}}, "patrol_options", {"look_timeout": 5.0}),
         ({"patrol": {"waiting_alert_after": "1h"}}, "patrol_options", {"waiting_alert_after": 3600.0}),
         ({"sources": {"discover_every": "5m"}}, "patrol_options", {"discover_every": 60}),
+        ({"incidents": {"reopen_window": "1h"}}, "patrol_options", {"reopen_window": 3600.0}),
+        ({"incidents": {"damp_above": 5}}, "patrol_options", {"damp_above": 5.0}),
+        ({"incidents": {"damp_half_life": "1h"}}, "patrol_options", {"damp_half_life": 3600.0}),
         ({"dead_letters": {"threshold_per_hour": 9}}, "patrol_options", {"dead_letters_per_hour": 9}),
         ({"heartbeat": {"warn_after": "40s"}}, "thresholds", {"warn_after": 40.0}),
         ({"heartbeat": {"stale_after": "70s"}}, "thresholds", {"stale_after": 70.0}),
@@ -66,6 +69,7 @@ def test_what_an_override_leaves_out_is_as_for_everyone() -> None:
     override = {"tool": "bash", "task_type": "build", "crew": "blue", "runtime": "beat", "hung_after": "2h"}
     settings = Settings(heartbeat={"dead_after": "6m", "overrides": {"long": override}})  # type: ignore[arg-type]
     (found,) = assembly.overrides(settings)
+    assert (found.name, found.shadow) == ("long", False)
     assert found.thresholds == dataclasses.replace(Thresholds(), dead_after=360.0, hung_after=7200.0)
     assert (found.tool, found.task_type, found.crew, found.runtime) == ("bash", "build", "blue", "beat")
 

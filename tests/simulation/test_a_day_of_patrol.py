@@ -47,6 +47,7 @@ class Simulation:
     local_latencies: list[float] = field(default_factory=list)
     remote_latencies: list[float] = field(default_factory=list)
     waves: int = 0
+    masses: int = 0  # incidents that say that many fell silent at once: nobody ever did
     flapped: set[tuple[str, int]] = field(default_factory=set)
     met: dict[str, int] = field(default_factory=dict)  # kind of misfortune -> how often it struck
 
@@ -125,6 +126,7 @@ class Simulation:
 
     def _check(self, events: list[Event]) -> None:
         for event in events:
+            self.masses += event.type == "incident.opened" and event.data["cause"] == "mass_brake"
             if event.type == "worker.flapping":
                 self.flapped.add((event.task_id, event.attempt))
             if event.type != "worker.level_changed" or event.data["to_level"] != "dead":
@@ -147,7 +149,7 @@ def test_in_two_days_nobody_alive_is_declared_dead_and_every_death_is_noticed_in
     simulation = Simulation(seed, hours=24)
     asyncio.run(simulation.run())
     assert simulation.false_dead == []
-    assert simulation.waves == 0
+    assert simulation.waves == 0 and simulation.masses == 0
     assert simulation.met["stall"] == 12 and simulation.met["suspend"] == 2 and simulation.met["step"] == 4
     assert len(simulation.local_latencies) >= 10 and len(simulation.remote_latencies) >= 10
     # One round, and the second look that confirms it a settling time later (here: the next round).

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import generate_latest
@@ -16,12 +17,13 @@ from crewd.model.event import Event, trace_id
 from crewd.model.look import ReadResult
 from crewd.model.run import RunStatus, Waiting
 from crewd.model.snapshot import EMPTY, BudgetFigures, Health, ManagedFigures, Snapshot
-from crewd.model.verdict import Level, Reason, Wedge
+from crewd.model.verdict import Incident, Level, Reason, Wedge
 from crewd.sources.managed.messages import BAD_KINDS, TYPES
 from crewd.telemetry import families as known
 from crewd.telemetry.families import FAMILIES, Kind
 from crewd.telemetry.figures import SinkFigures
 from crewd.telemetry.metrics import Metrics
+from crewd.telemetry.notify.figures import ChannelFigures, NotifyFigures
 from crewd.telemetry.tallies import MetricsOptions
 from tests.telemetry.pictures import NOW, event, report, snapshot, view, worker
 
@@ -78,12 +80,14 @@ MANAGED = ManagedFigures(
 def full() -> World:
     """A world in which every family has a series."""
     world = World(per_worker=True)
+    throttled = view("r3", "green", worker("t9", Level.WAITING, reason=Reason.THROTTLED, waiting_since=NOW - 60))
     people = view("r2", "blue", worker("t9", Level.WAITING, reason=Reason.HUMAN, waiting_since=NOW - 300))
     stuck = worker("t2", Level.STALE, reason=Reason.SILENT, wedge=Wedge.TOOL_RUNNING)
     world.see(
         snapshot(
             view("r1", "blue", worker("t1"), stuck),
             people,
+            throttled,
             dead_letters={"blue": (2, NOW - 500)},
             verdicts_open={("pi_crew", "hung"): 1},
             thresholds={"default": {"warn": 30.0, "dead": 300.0}},
@@ -112,6 +116,8 @@ def full() -> World:
             managed("worker.protocol_error", 15, count=3, kinds={"bad_json": 2, "nan": 1}),
             managed("deadletter.redriven", 16, key="k"),
             managed("deadletter.discarded", 17, key="k"),
+            event("recovery.verified", 18, task_id="", data={"cause": "all_exited", "duration_seconds": 4.0}),
+            event("shadow.level_changed", 19, data={"from_level": "warn", "to_level": "dead"}),
         ]
     )
     world.metrics.http_observed("/metrics", "GET", 200, 0.01)
@@ -120,6 +126,9 @@ def full() -> World:
     world.metrics.watch_ledger(Ledger)
     world.metrics.watch_sinks(
         lambda: [SinkFigures("events", 5, 700, {"no_space": 1}, 0, NOW, NOW), SinkFigures("metrics")]
+    )
+    world.metrics.watch_notifications(
+        lambda: NotifyFigures((ChannelFigures("chat", sent=2, failed=1, retries=3, waiting=1),), 1, NOW)
     )
     return world
 
@@ -219,6 +228,7 @@ def test_events_are_counted_once_each() -> None:
         'crew_tokens_total{direction="cache_read",model="m",runtime="pi_crew"}': 0,
         'crew_cost_usd_total{model="m",runtime="pi_crew"}': 0.25,
         'crew_worker_level_changes_total{from_level="warn",runtime="pi_crew",to_level="stale"}': 1,
+        'crew_shadow_verdicts_total{level="dead",runtime="pi_crew"}': 1,
         'crew_verdicts_total{outcome="open",reason="hung",runtime="pi_crew"}': 1,
         'crew_detection_latency_seconds_sum{reason="hung",runtime="pi_crew"}': 2,
         'crew_retries_total{crew="blue",error_class="unknown"}': 1,
@@ -258,7 +268,7 @@ def test_state_is_read_from_the_snapshot_of_the_moment() -> None:
         'crew_dead_letters_oldest_timestamp_seconds{crew="blue"}': NOW - 500,
         'crew_verdicts_open{reason="hung",runtime="pi_crew"}': 1,
         'crew_heartbeat_threshold_seconds{level="dead",runtime="default"}': 300,
-        'crewd_runs_watched{runtime="pi_crew"}': 2,
+        'crewd_runs_watched{runtime="pi_crew"}': 3,
         "crewd_ready": 1,
         'crewd_ledger_commit_duration_seconds_bucket{le="+Inf"}': 7,
         'crewd_sink_errors_total{reason="no_space",sink="events"}': 1,
@@ -461,6 +471,39 @@ def test_options_out_of_bounds_are_refused_by_name() -> None:
         MetricsOptions(max_crews=0)
 
 
+def test_incidents_are_told_by_severity_and_by_what_a_person_said_of_them() -> None:
+    world = World()
+    dead = Incident("r/t", "dead", "critical", "t is dead", NOW - 9)
+    seen = msgspec.structs.replace(dead, cause="silent", severity="warning", acknowledged_at=NOW - 5)
+    quiet = msgspec.structs.replace(seen, cause="stopped", snoozed_until=NOW + 5)
+    world.see(msgspec.structs.replace(snapshot(view("r", "blue")), incidents=(dead, seen, quiet)))
+    world.metrics.on_events([event("incident.opened", 1, data={"severity": each}) for each in ("critical", "odd")])
+    samples = world.samples()
+    opened = {name: value for name, value in samples.items() if name.startswith("crew_incidents_open") and value}
+    assert opened == {
+        'crew_incidents_open{severity="critical",state="open"}': 1,
+        'crew_incidents_open{severity="warning",state="acknowledged"}': 1,
+        'crew_incidents_open{severity="warning",state="snoozed"}': 1,
+    }
+    assert sum(name.startswith("crew_incidents_open") for name in samples) == 9, "each exists before it counts"
+    assert [samples[f'crewd_incidents_total{{severity="{each}"}}'] for each in ("critical", "warning", "info")] == [
+        1, 1, 0,
+    ]  # fmt: skip
+
+
+def test_who_is_throttled_is_told_apart_from_who_waits_for_a_person() -> None:
+    world = World()
+    throttled = worker("t1", Level.WAITING, reason=Reason.THROTTLED, waiting_since=NOW - 60)
+    human = worker("t2", Level.WAITING, reason=Reason.HUMAN, waiting_since=NOW - 30)
+    whole = view("r2", "blue", waiting=Waiting("throttled", NOW - 90, ""))
+    world.see(snapshot(view("r1", "blue", throttled, human), whole))
+    samples = world.samples()
+    assert samples['crew_throttled{crew="blue"}'] == 2
+    assert samples['crew_throttled_oldest_timestamp_seconds{crew="blue"}'] == NOW - 90
+    assert samples['crew_waiting_human{crew="blue"}'] == 1
+    assert samples['crew_waiting_human_oldest_timestamp_seconds{crew="blue"}'] == NOW - 30
+
+
 def test_the_reference_page_tells_every_family_and_no_other() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
     rows = {line.split("|")[1].strip().strip("`"): line for line in page.splitlines() if line.startswith("| `c")}
@@ -582,3 +625,19 @@ def test_a_scheduler_that_never_finished_a_turn_has_no_time_of_success() -> None
     world = World()
     world.see(snapshot(managed=ManagedFigures()))
     assert 'crewd_loop_last_success_timestamp_seconds{loop="scheduler"}' not in world.samples()
+
+
+def test_recoveries_are_counted_by_cause_and_outcome_and_plans_by_state() -> None:
+    world = World()
+    world.see(snapshot(view("r1", "blue"), recoveries={"planned": 2}))
+    for seq, (type, cause) in enumerate(
+        (("verified", "all_exited"), ("declined", "all_exited"), ("failed", "what nobody knows")), 1
+    ):
+        data = {"cause": cause, "duration_seconds": 4.0}
+        world.metrics.on_events([event(f"recovery.{type}", seq, task_id="", data=data)])
+    samples = world.samples()
+    total = 'crew_recoveries_total{cause="all_exited",outcome="%s",runtime="pi_crew"}'
+    assert [samples[total % each] for each in ("verified", "failed", "declined", "withdrawn")] == [1, 0, 1, 0]
+    assert samples["crew_recovery_duration_seconds_count"] == 1
+    assert samples['crew_recovery_plans{state="planned"}'] == 2
+    assert samples['crew_recovery_plans{state="failed"}'] == 0

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from crewd.model.asking import Done, OutputPiece, Submitted
 from crewd.model.event import Event
+from crewd.model.recovery import Cause, PlanState, RecoveryPlan
 from crewd.model.snapshot import Snapshot
+from crewd.model.verdict import Incident
 from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.redact import Redactor
@@ -27,6 +29,7 @@ class History:
     def __init__(self, events: Sequence[Event] = ()) -> None:
         self.kept = list(events)
         self.pruned = 0
+        self.incidents_kept: list[Incident] = []
 
     def events(
         self,
@@ -42,6 +45,9 @@ class History:
             if each.seq > after and (not types or each.type in types) and (not run_id or each.run_id == run_id)
         ]
         return (chosen[::-1] if newest_first else chosen)[:limit]
+
+    def incidents(self, open_only: bool = False) -> list[Incident]:
+        return [each for each in self.incidents_kept if not open_only or each.resolved_at is None]
 
     def pruned_to(self) -> int:
         return self.pruned
@@ -113,6 +119,77 @@ class Deeds:
         return [{"scope": "daemon"}]
 
 
+class Words:
+    """What people say of incidents: only written down."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.failure: Exception | None = None
+
+    def _note(self, *what: Any) -> Done:
+        self.asked.append(what)
+        if self.failure is not None:
+            raise self.failure
+        return Done(f"{what[0]} is done", ("r1/t1 dead",))
+
+    async def acknowledge(self, subject: str, cause: str, *, by: str, note: str, actor: str) -> Done:
+        return self._note("ack", subject, cause, by, note, actor)
+
+    async def snooze(self, subject: str, cause: str, *, by: str, note: str, for_seconds: float, actor: str) -> Done:
+        return self._note("snooze", subject, cause, by, note, for_seconds, actor)
+
+    async def unsnooze(self, subject: str, cause: str, *, actor: str) -> Done:
+        return self._note("unsnooze", subject, cause, actor)
+
+
+class Plans:
+    """Recovery plans; what people say of them is only written down."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.failure: Exception | None = None
+        self.kept = [a_plan(), a_plan("00000000000000ff", PlanState.DECLINED)]
+
+    def plans(self, *, state: str, limit: int) -> Sequence[RecoveryPlan]:
+        return [plan for plan in self.kept if state in ("", plan.state.value)][:limit]
+
+    def plan(self, plan_id: str) -> RecoveryPlan | None:
+        return next((plan for plan in self.kept if plan.plan_id == plan_id), None)
+
+    async def approve(self, plan_id: str, *, action: str, by: str, reason: str, actor: str) -> RecoveryPlan:
+        return self._note("approve", plan_id, action, by, reason, actor)
+
+    async def decline(self, plan_id: str, *, by: str, reason: str, actor: str) -> RecoveryPlan:
+        return self._note("decline", plan_id, by, reason, actor)
+
+    def _note(self, *what: Any) -> RecoveryPlan:
+        self.asked.append(what)
+        if self.failure is not None:
+            raise self.failure
+        return self.kept[0]
+
+
+def a_plan(plan_id: str = "0123456789abcdef", state: PlanState = PlanState.PLANNED) -> RecoveryPlan:
+    return RecoveryPlan(
+        plan_id=plan_id,
+        run_id="r1",
+        runtime="pi_crew",
+        root="pi_crew:/p",
+        crew="blue",
+        folder="/p/.crew/state/runs/r1",
+        cause=Cause.ALL_EXITED,
+        because="its runner is gone (pid 7 is gone); dead: t1",
+        state=state,
+        resumable=("t1",),
+        preserved=("t0",),
+        event_seq=7,
+        offers=("resume", "cancel"),
+        mark="m",
+        created_at=1_767_225_600.0,
+        output="Bearer abcdefghijkl",
+    )
+
+
 class State:
     """What the web is answered from."""
 
@@ -128,6 +205,8 @@ class State:
         self.redactor = Redactor(secrets)
         self.allowed_hosts = allowed_hosts
         self.actions: Deeds | None = Deeds()
+        self.incidents = Words()
+        self.recoveries = Plans()
         self.token = TOKEN
         self.reloads: list[bool] = []  # what the next reloads come to
         self.written = {"stdout": b"", "stderr": b""}

@@ -70,7 +70,7 @@ def task_view(task: ManagedTask, plan: TaskPlan) -> Task:
         else None,
         error=last.error if last is not None and not isinstance(task.state, Completed) else "",
         usage=task.usage,
-        expectation=_expectation(plan),
+        expectation=expectation_of(plan),
     )
 
 
@@ -209,7 +209,7 @@ def _task_details(
     }
 
 
-def _expectation(plan: TaskPlan) -> Expectation | None:
+def expectation_of(plan: TaskPlan) -> Expectation | None:
     """How silent its worker may be. An agent waits in silence for its model, longer than other workers do."""
     wanted, profile = plan.heartbeat, profile_of(plan)
     warn, stale = wanted.warn_after, wanted.stale_after
