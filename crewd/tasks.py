@@ -93,10 +93,15 @@ class Tasks:
         for run_id, entry in self.scheduler.board.runs.items():
             known = self._shown.get(run_id)
             if known is None or known[0] != entry.version or known[1].watched:
-                watched = views.watched(entry, self.scheduler.conductor)
-                run = known[1].run if known is not None and known[0] == entry.version else views.run_view(entry)
-                known = (entry.version, View(run, watched))
-            shown[run_id] = known
+                try:
+                    watched = views.watched(entry, self.scheduler.conductor)
+                    run = known[1].run if known is not None and known[0] == entry.version else views.run_view(entry)
+                    known = (entry.version, View(run, watched))
+                except Exception:
+                    # Whatever a worker wrote: it ends nobody's patrol. Its run is shown as it was.
+                    log.exception("publish.defect", run_id=run_id)
+            if known is not None:
+                shown[run_id] = known
         self._shown = shown
         self.source.publish({run_id: view for run_id, (_, view) in shown.items()})
 

@@ -144,6 +144,8 @@ class Settling:
                 decision = self._within_budget(attempt.run.plan.crew, decision, now)
                 record = msgspec.structs.replace(record, details={**record.details, **_window(decision)})
             case Park():
+                # It waits without spending an attempt: what is missing is no fault of the task.
+                record = msgspec.structs.replace(record, interrupted=True)
                 delay = PARKED_SECONDS if decision.due_at is None else max(0.0, decision.due_at - now)
                 decision = RetryAt(now + delay, delay, delay, delay, decision.reason)
         if isinstance(decision, RetryAt):
@@ -169,9 +171,10 @@ class Settling:
     def _decide(
         self, attempt: Attempt, task: ManagedTask, record: AttemptRecord, failure: Failure, now: float
     ) -> Decision:
-        if failure.details.get("then") == "park":
+        if _parks(attempt, failure):
             return Park(_parked_until(failure, now), f"parked: {failure.message}")
-        budget = [each for each in task.attempts if each.attempt > task.budget_from and not each.interrupted]
+        present = [each for each in task.attempts if each.attempt > task.budget_from]
+        budget = [each for each in present if not each.interrupted]
         before = budget[-1].details.get("retry_delay") if budget else None
         decision = after_failure(
             attempt.plan.retry,
@@ -183,7 +186,7 @@ class Settling:
             now=now,
             roll=self.roll(),
         )
-        if isinstance(decision, RetryAt) and (neither := self.ladder.refuses(attempt, (*task.attempts, record))):
+        if isinstance(decision, RetryAt) and (neither := self.ladder.refuses(attempt, (*present, record))):
             return GiveUp("not-retryable", neither.reason)
         return decision
 
@@ -207,7 +210,8 @@ class Settling:
             "exit_code": record.exit.code,
             "signal": record.exit.signal,
             "folder": record.folder,
-            "paroled": self.paroled(attempt.key),
+            # What must not happen twice is begun afresh by a person, and by nobody else.
+            "paroled": self.paroled(attempt.key) or not plan.idempotent,
         }
 
     def _task(self, attempt: Attempt) -> ManagedTask:
@@ -223,6 +227,12 @@ def _window(decision: RetryAt) -> dict[str, float]:
         DELAY_FLOOR: decision.floor,
         DELAY_CEILING: decision.ceiling,
     }
+
+
+def _parks(attempt: Attempt, failure: Failure) -> bool:
+    """Whether crewd itself wanted the task parked: what a worker writes into its failure parks nothing."""
+    own = attempt.over.failure if attempt.over is not None else None
+    return own is not None and own.code == failure.code and own.details.get("then") == "park"
 
 
 def _parked_until(failure: Failure, now: float) -> float:
