@@ -51,7 +51,6 @@ from crewd.telemetry.redact import Redactor
 
 TRIM_EVERY = 2.0  # seconds between two looks at how much workers have written
 ENDED_RECALLED = 50  # runs
-USAGE_RECALLED = 100_000  # notes of what was used today
 RETENTION_EVERY = 3600.0
 log = structlog.get_logger("crewd.tasks")
 
@@ -232,7 +231,7 @@ def wire(
         refuses=purse.refuses,
     )
     scheduler = Scheduler(board, register, conductor, circuits, clock, options, shut=purse.closed)
-    purse.recall(history.events(limit=USAGE_RECALLED, types=("usage.recorded",), newest_first=True))
+    purse.recall(history.usage_between)
     recovery.recall(scheduler, memory)
     actions = TaskActions(
         scheduler=scheduler,

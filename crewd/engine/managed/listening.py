@@ -34,6 +34,8 @@ from crewd.sources.agents.signs import Refused, Sign
 from crewd.sources.agents.story import NotUnderstood, Story, Stream
 from crewd.sources.managed.framing import Lines, TooLong
 
+EXIT_PATIENCE = 30.0  # seconds for a program to leave after its last word: hooks and servers of its own end too
+LINGERED = "it told how its task ended, and did not leave"
 LINES_MAX = 500  # understood without a turn for others: a piece may hold thousands
 SIGNS_MAX = 100  # the same of what one line says: it may hold ten thousand calls
 PIECES_MAX = 64  # heard in one go, before its own words are heeded
@@ -98,6 +100,7 @@ class Listening:
     _looked_at: float = float("-inf")
     _noted: Usage | None = None
     _noted_at: float = float("-inf")
+    _ended_at: float | None = None  # monotonic time at which its last word was heard
     _throttled_since: float | None = None
     _told: dict[tuple[str, str], str] = field(default_factory=dict)  # (cause, scope) of an alarm -> what followed
     _wait_told: tuple[float, str] | None = None  # its end by the monotonic clock, and in words
@@ -173,7 +176,9 @@ class Listening:
         return False
 
     def last_word(self, facts: Facts, over: Over) -> Word:
-        outcome = self.story.outcome(facts.exit, denied_ok=self._watch.on_denied == "allow")
+        # Whom crewd ended because he did not leave after his last word is judged by that word.
+        exit = Exit(0) if over.why == LINGERED else facts.exit
+        outcome = self.story.outcome(exit, denied_ok=self._watch.on_denied == "allow")
         if outcome is None:
             return Word(succeeded=True)
         if over.asked:
@@ -355,6 +360,13 @@ class Listening:
             return
         now = self.clock.read()
         view = self.story.view(now.mono)
+        if view.ended:
+            self._ended_at = self._ended_at if self._ended_at is not None else now.mono
+            if now.mono - self._ended_at > EXIT_PATIENCE:
+                self.attempt.end(Over(LINGERED))
+                return
+        else:
+            self._ended_at = None
         self._park(view, now.mono)
         for alarm in self.alarms(self.attempt, view):
             await self._sound(alarm)

@@ -19,8 +19,9 @@ from crewd.model.plan import BudgetPlan
 from crewd.model.run import RUN_ENDED, Usage
 from crewd.model.snapshot import BudgetFigures
 from crewd.policy.alarm import WARN, alarms, budget_alarms, ratio
-from crewd.policy.spending import Spending, Spent, day_of, spent
+from crewd.policy.spending import Spending, Spent, spent
 
+DAY = 86_400.0
 SCOPES = ("task", "run", "crew", "day")
 NO_LIMIT = BudgetPlan()
 
@@ -45,15 +46,13 @@ class Purse:
                 if event.runtime == RUNTIME and (used := self._runs.get(event.run_id)) is not None:
                     self._runs[event.run_id] = _both(used, spent(usage))
 
-    def recall(self, newest_first: Iterable[Event]) -> None:
-        """Count what was used today before this start."""
-        today = day_of(self.clock.read().wall)
-        for event in newest_first:
-            day = day_of(event.at)
-            if day < today:
-                return
-            if day == today:  # a clock that ran ahead for a while wrote of tomorrow
-                self.hear((event,))
+    def recall(self, used_between: Callable[[float, float], Mapping[str, Usage]]) -> None:
+        """Count what was used today before this start: a sum for each crew, of the notes between two wall times."""
+        now = self.clock.read().wall
+        midnight = now - now % DAY
+        for crew, usage in used_between(midnight, midnight + DAY).items():
+            # As of midnight: it is spent, and nobody burns it just now.
+            self.spending.add(crew, usage, midnight)
 
     def alarms(self, attempt: Attempt, view: AgentView) -> tuple[Alarm, ...]:
         """What is wrong with how an agent goes about it, and which budgets it has spent."""
@@ -200,6 +199,9 @@ def _is_spent(budget: BudgetPlan, used: Spent) -> bool:
 def _words(whose: str, budget: BudgetPlan) -> str:
     limits = [f"{budget.tokens} tokens"] if budget.tokens is not None else []
     limits += [f"{budget.cost_usd:g} USD"] if budget.cost_usd is not None else []
+    if whose == "run":
+        said = f"the run's budget of {' and '.join(limits)} is spent"
+        return f"{said}; cancel it, and submit the rest with one of its own"
     return f"the {whose}'s budget of {' and '.join(limits)} is spent"
 
 

@@ -10,7 +10,7 @@ from crewd.engine.managed import outcome, transitions
 from crewd.engine.managed.attempt import Attempt, Over
 from crewd.engine.managed.board import Board, circuit_of
 from crewd.engine.managed.circuits import Changed, Circuits
-from crewd.engine.managed.ladder import Ladder
+from crewd.engine.managed.ladder import Ladder, profile_of
 from crewd.engine.managed.options import TaskOptions
 from crewd.engine.managed.outcome import Facts
 from crewd.engine.managed.register import Register
@@ -24,6 +24,7 @@ from crewd.model.look import DeadLetter
 from crewd.model.managed import AttemptRecord, ManagedTask
 from crewd.policy.budget import spend
 from crewd.policy.invariants import DELAY_CEILING, DELAY_FLOOR
+from crewd.policy.parking import parked
 from crewd.policy.retry import DELAY_MAX, after_failure
 
 PARKED_SECONDS = 60.0
@@ -174,6 +175,11 @@ class Settling:
         if _parks(attempt, failure):
             return Park(_parked_until(failure, now), f"parked: {failure.message}")
         present = [each for each in task.attempts if each.attempt > task.budget_from]
+        if profile_of(attempt.plan) is not None:
+            # Only an agent's reader knows a rate limit for sure: words in the output of any command prove nothing.
+            parks = sum(1 for each in present if each.interrupted and each.error_class is ErrorClass.RATE_LIMITED)
+            if (park := parked(attempt.plan, failure, parks, now, self.roll())) is not None:
+                return park
         budget = [each for each in present if not each.interrupted]
         before = budget[-1].details.get("retry_delay") if budget else None
         decision = after_failure(

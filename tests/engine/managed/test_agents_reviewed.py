@@ -18,6 +18,7 @@ from crewd.engine.managed.hung import heed
 from crewd.engine.managed.ladder import Ladder
 from crewd.engine.managed.parole import Parole
 from crewd.engine.managed.places import Opening
+from crewd.ledger.batch import Batch
 from crewd.ledger.errors import LedgerFailed
 from crewd.model.event import Event
 from crewd.model.managed import ManagedRun
@@ -214,7 +215,7 @@ def test_what_was_told_what_is_noted_and_what_is_budgeted_agree_after_a_restart(
             await first.submit("r", agent(tmp_path, script, retry=ONCE), budget=BudgetPlan(tokens=10**9))
             await first.until(lambda: first.told("usage.recorded"))
         async with opened(tmp_path / "state") as second:
-            second.purse.recall(second.history.events(limit=1000, types=("usage.recorded",), newest_first=True))
+            second.purse.recall(second.history.usage_between)
             second.purse.figures()  # adds the run up before the rest of it comes
             await second.until(lambda: second.conductor.voices["r", "a"].signs(0.0).tool)
             (tmp_path / "tree" / "go").touch()
@@ -341,8 +342,10 @@ def test_a_note_of_tomorrow_does_not_hide_those_of_today(tmp_path: Path) -> None
             now = w.scheduler.clock.read().wall
             at = (now + 86_400.0, now, now - 86_400.0)
             notes = [Event("usage.recorded", each, {"input": 10, "output": 0}, "x", crew="shop") for each in at]
-            w.purse.recall(notes)
+            await w.ledger.commit(Batch(events=tuple(notes)))
+            w.purse.recall(w.history.usage_between)
             assert w.purse.spending.of_day(now).tokens == 10
+            assert w.purse.spending.of_crew("shop", now).tokens == 10
 
     asyncio.run(tried())
 
