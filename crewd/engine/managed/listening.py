@@ -247,6 +247,7 @@ class Listening:
         found: dict[str, Any] = {
             "profile": self.profile.name,
             "rung": self.opening.rung,
+            "because": self.redact(self.opening.reason),
             "session": self.redact(view.session),
             "model": self.redact(view.model),
             "cut": [self.redact(tool.name) for tool in view.tools],
