@@ -51,7 +51,6 @@ from crewd.telemetry.redact import Redactor
 
 TRIM_EVERY = 2.0  # seconds between two looks at how much workers have written
 ENDED_RECALLED = 50  # runs
-USAGE_RECALLED = 100_000  # notes of what was used today
 RETENTION_EVERY = 3600.0
 log = structlog.get_logger("crewd.tasks")
 
@@ -93,10 +92,15 @@ class Tasks:
         for run_id, entry in self.scheduler.board.runs.items():
             known = self._shown.get(run_id)
             if known is None or known[0] != entry.version or known[1].watched:
-                watched = views.watched(entry, self.scheduler.conductor)
-                run = known[1].run if known is not None and known[0] == entry.version else views.run_view(entry)
-                known = (entry.version, View(run, watched))
-            shown[run_id] = known
+                try:
+                    watched = views.watched(entry, self.scheduler.conductor)
+                    run = known[1].run if known is not None and known[0] == entry.version else views.run_view(entry)
+                    known = (entry.version, View(run, watched))
+                except Exception:
+                    # Whatever a worker wrote: it ends nobody's patrol. Its run is shown as it was.
+                    log.exception("publish.defect", run_id=run_id)
+            if known is not None:
+                shown[run_id] = known
         self._shown = shown
         self.source.publish({run_id: view for run_id, (_, view) in shown.items()})
 
@@ -227,7 +231,7 @@ def wire(
         refuses=purse.refuses,
     )
     scheduler = Scheduler(board, register, conductor, circuits, clock, options, shut=purse.closed)
-    purse.recall(history.events(limit=USAGE_RECALLED, types=("usage.recorded",), newest_first=True))
+    purse.recall(history.usage_between)
     recovery.recall(scheduler, memory)
     actions = TaskActions(
         scheduler=scheduler,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from crewd.cli.agent_lines import amount, in_short, used_by
 from crewd.cli.causes import BAD, last_error
 from crewd.cli.screen import Line, Part, columns
 from crewd.cli.status import level_word
@@ -44,8 +45,10 @@ def task_words(task: Mapping[str, Any], held: Mapping[str, str], now: float) -> 
         )
     elif task["state"] in BAD and error_class:
         words = f"{error_class}: {why if error in why else f'{error}; {why}'}"
+    elif task["state"] == "completed":
+        words = used_by(task)  # its state says all the rest
     else:
-        words = why if task["state"] != "completed" else ""  # that says it all
+        words = in_short(task) if task.get("agent") else why
     return clean(words, ERROR_MAX)
 
 
@@ -77,10 +80,13 @@ def attempts(tasks: list[dict[str, Any]], all_of_them: bool = False) -> Iterator
     if rows:
         yield []
         yield [("attempts that are over", "head")]
-        yield from columns(rows)
+        # Only agents are resumed and use tokens; nobody else needs room for that.
+        told = [number for number in range(len(rows[0])) if any(row[number][0] for row in rows)]
+        yield from columns([[row[number] for number in told] for row in rows])
 
 
 def _attempt_row(task_id: str, attempt: Mapping[str, Any]) -> list[Part]:
+    details = attempt.get("details") or {}
     if attempt["interrupted"]:
         outcome = ("interrupted", "faint")
     elif attempt["error_class"]:
@@ -93,6 +99,8 @@ def _attempt_row(task_id: str, attempt: Mapping[str, Any]) -> list[Part]:
         outcome,
         (_exit(attempt["exit"]), ""),
         (_length(attempt), ""),
+        ("resumed" if details.get("rung") == "resume" else "", ""),
+        (amount(details.get("tokens", 0), details.get("cost_usd")), ""),
         (clean(attempt["error"] or "", ERROR_MAX), "faint"),
     ]
 

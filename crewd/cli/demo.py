@@ -166,4 +166,5 @@ def _screen(no_color: bool, stop: asyncio.Event) -> "PlainScreen | LiveScreen":
         return PlainScreen(gone=stop.set)
     from rich.console import Console
 
-    return LiveScreen(Console(file=sys.stdout, no_color=no_color, highlight=False))
+    # None leaves it to NO_COLOR; False would override that.
+    return LiveScreen(Console(file=sys.stdout, no_color=no_color or None, highlight=False))

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +104,7 @@ def agents(speed: float, no_color: bool, as_json: bool) -> None:
     if as_json:
         print_json({"ok": is_right, "seconds": round(seconds, 1), "speed": speed, "cases": results})
     else:
-        print_lines(summary_lines(results, seconds))
+        print_lines(summary_lines(results, seconds, shutil.get_terminal_size().columns if is_terminal() else 0))
     raise SystemExit(0 if is_right else 1)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from crewd.cli.attempt_lines import state_style
-from crewd.cli.screen import Line, Part, columns
+from crewd.cli.screen import Line, Part, columns, plain
 from crewd.cli.text import clean
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS = 60.0  # after which a supervisor that knows nothing of tools calls a worker hung
 SAID_MAX, DID_MAX, TAIL_BYTES = 44, 72, 65_536
-HEAD = ("agent", "verdict", "tokens", "cost", "said last", "what crewd did")
+SAID_FROM = 150  # columns of a terminal: on a narrower one what crewd did is worth more than what was said last
 COLOURS = {
     "ok": "green", "alert": "bold red", "warn": "yellow", "waiting": "cyan", "head": "bold", "faint": "dim", "": "",
     "healthy": "green", "stale": "red", "dead": "bold red", "unreadable": "magenta",
@@ -51,7 +51,8 @@ def screen_for(silent: bool, no_color: bool) -> Screen:
         return Changes()
     from rich.console import Console
 
-    return Table(Console(file=sys.stdout, no_color=no_color, highlight=False))
+    # None leaves it to NO_COLOR; False would override that.
+    return Table(Console(file=sys.stdout, no_color=no_color or None, highlight=False))
 
 
 class Silent:
@@ -93,6 +94,7 @@ class Table:
     def __init__(self, console: "Console") -> None:
         from rich.live import Live
 
+        self.console = console
         self._live: Live = Live(console=console, screen=False, auto_refresh=False, vertical_overflow="crop")
         self._live.start()
 
@@ -103,16 +105,19 @@ class Table:
         from rich.console import Group
 
         head = f"recorded agents, {stage.speed:g} times as fast as they were; {seconds:.0f} s"
-        lines = [[(head, "faint")], [], *picture(body, workers, stage.folder / "state" / "runs")]
+        wide = self.console.width >= SAID_FROM
+        lines = [[(head, "faint")], [], *picture(body, workers, stage.folder / "state" / "runs", with_said=wide)]
         self._live.update(Group(*(_text(line) for line in lines)), refresh=True)
 
     def close(self) -> None:
         self._live.stop()
 
 
-def picture(body: Mapping[str, Any], workers: Mapping[str, Task], runs: Path) -> list[Line]:
+def picture(body: Mapping[str, Any], workers: Mapping[str, Task], runs: Path, with_said: bool = True) -> list[Line]:
     """Lay out every task: what crewd thinks of it, what it used, what it said last, what crewd did."""
-    rows: list[list[Part]] = [[(word, "head") for word in HEAD]]
+    said = ("said last",) if with_said else ()
+    heads = ("agent", "verdict", "tokens", "cost", *said, "what crewd did")
+    rows: list[list[Part]] = [[(word, "head") for word in heads]]
     for task in body["tasks"]:
         verdict, style = verdict_of(task, workers.get(task["task_id"], {}))
         attempt = runs / body["run_id"] / task["task_id"] / str(task["attempt"])
@@ -123,7 +128,7 @@ def picture(body: Mapping[str, Any], workers: Mapping[str, Task], runs: Path) ->
                 (verdict, style),
                 (_tokens(used), ""),
                 (_cost(used), ""),
-                (clean(said_last(attempt), SAID_MAX), "faint"),
+                *([(clean(said_last(attempt), SAID_MAX), "faint")] if with_said else []),
                 (clean(did(task), DID_MAX), ""),
             ]
         )
@@ -198,35 +203,52 @@ def told(acts: Sequence["Act"], cases: Mapping[str, "Case"], body: Mapping[str, 
     return [_told(act, cases[act.case], tasks[act.case.replace("/", "-")]) for act in acts]
 
 
-def summary_lines(results: Sequence[Mapping[str, Any]], seconds: float) -> Iterator[Line]:
-    """Set what others would have said beside what crewd says."""
-    rows: list[list[Part]] = [
-        [(word, "head") for word in ("agent", "what it was", "exit codes and silence say", "crewd says", "")]
-    ]
-    for each in results:
-        verdict = each["error_class"] or "succeeded"
-        then = ", then completed" if each["error_class"] and each["state"] == "completed" else ""
-        style = "ok" if each["state"] == "completed" else "alert"
-        wrong = "" if each["as_expected"] else f"expected: {each['expected']}"
-        rows.append(
-            [
-                (each["case"], ""),
-                (each["shows"], "faint"),
-                (each["generic"], ""),
-                (f"{verdict}{then}", style),
-                (wrong or each["did"], "alert" if wrong else "faint"),
-            ]
-        )
+def summary_lines(results: Sequence[Mapping[str, Any]], seconds: float, width: int = 0) -> Iterator[Line]:
+    """Set what others would have said beside what crewd says, within `width` characters; 0: as wide as it gets.
+
+    Where both do not fit beside each other they stand below each other: the comparison is what it is all about.
+    """
     yield []
-    yield from columns(rows)
+    for lines in (_beside(results, with_scene=True), _beside(results, with_scene=False)):
+        if not width or max(len(plain(line)) for line in lines) <= width:
+            yield from lines
+            break
+    else:
+        yield from _below(results)
     yield []
     right = sum(each["as_expected"] for each in results)
-    yield [
-        (
-            f"{right} of {len(results)} verdicts as expected, in {seconds:.0f} s",
-            "ok" if right == len(results) else "alert",
-        )
-    ]
+    words = f"{right} of {len(results)} verdicts as expected, in {seconds:.0f} s"
+    yield [(words, "ok" if right == len(results) else "alert")]
+
+
+def _beside(results: Sequence[Mapping[str, Any]], with_scene: bool) -> list[Line]:
+    scene: list[Part] = [("what it was", "head")] if with_scene else []
+    heads: list[Part] = [(word, "head") for word in ("exit codes and silence say", "crewd says", "")]
+    rows: list[list[Part]] = [[("agent", "head"), *scene, *heads]]
+    for each in results:
+        was: list[Part] = [(each["shows"], "faint")] if with_scene else []
+        rows.append([(each["case"], ""), *was, (each["generic"], ""), *_verdict(each)])
+    return columns(rows)
+
+
+def _below(results: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
+    for each in results:
+        verdict, more = _verdict(each)
+        yield [(each["case"], "head"), (f"  {each['shows']}", "faint")]
+        yield [("  others ", "faint"), (each["generic"], "")]
+        yield [("  crewd  ", "faint"), verdict]
+        if more[0]:
+            yield [("         ", ""), more]
+
+
+def _verdict(each: Mapping[str, Any]) -> tuple[Part, Part]:
+    """What crewd says of a case, and what it did; or what it should have said."""
+    verdict = each["error_class"] or "succeeded"
+    then = ", then completed" if each["error_class"] and each["state"] == "completed" else ""
+    said = (f"{verdict}{then}", "ok" if each["state"] == "completed" else "alert")
+    if not each["as_expected"]:
+        return said, (f"expected: {each['expected']}", "alert")
+    return said, (each["did"], "faint")
 
 
 def _told(act: "Act", case: "Case", task: Task) -> dict[str, Any]:

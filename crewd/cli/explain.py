@@ -20,6 +20,8 @@ from crewd.errors import NothingMatched
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
 
+FACT_MAX = 200
+
 
 @click.command()
 @click.argument("run")
@@ -105,6 +107,7 @@ def _lines(task: dict[str, Any]) -> Iterator[Line]:
 
 
 def _managed_lines(task: dict[str, Any]) -> Iterator[Line]:
+    from crewd.cli.agent_lines import facts
     from crewd.cli.attempt_lines import attempts, state_style, task_words
 
     words = task_words(task, {task["task_id"]: task["held"]} if task["held"] else {}, wall_now())
@@ -112,6 +115,7 @@ def _managed_lines(task: dict[str, Any]) -> Iterator[Line]:
     needed = ", ".join(task["depends_on"])
     if needed:
         yield [("needs ", "faint"), (clean(needed), "")]
+    yield from columns([[(f"  {name}", "faint"), (clean(text, FACT_MAX), "")] for name, text in facts(task) if text])
     yield from attempts([task], all_of_them=True)
 
 

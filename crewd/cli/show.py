@@ -82,7 +82,7 @@ def _lines(run: dict[str, Any], now: float) -> Iterator[Line]:
         ("folder", run["folder"]),
         ("created", run["created_at"]),
         ("updated", run["updated_at"]),
-        ("used", _usage(run["usage"])),
+        ("used", _usage(run["usage"] or _used_by_all(run))),
     ]
     yield from columns([[("  " + name, "faint"), (clean(str(text)), "")] for name, text in facts if text])
     yield []
@@ -129,8 +129,14 @@ def _wait(waiting: dict[str, Any] | None) -> str:
     return f"for {waiting['reason']}{since} {waiting['detail']}".rstrip()
 
 
+def _used_by_all(run: dict[str, Any]) -> dict[str, Any] | None:
+    from crewd.cli.agent_lines import used_by_all
+
+    return used_by_all(run["managed"]["tasks"]) if run.get("managed") else None
+
+
 def _usage(usage: dict[str, Any] | None) -> str:
-    if usage is None:
+    if usage is None or not any(usage[name] for name in ("input", "output", "cost_usd")):
         return ""
     cost = "" if usage["cost_usd"] is None else f", {usage['cost_usd']:.4f} USD"
     return f"{usage['input']} tokens in, {usage['output']} out{cost}"

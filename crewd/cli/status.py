@@ -17,6 +17,7 @@ from crewd.errors import CrewdError
 
 GOAL_MAX = 60
 BECAUSE_MAX = 160
+TOOL_MAX = 60
 
 
 @click.command()
@@ -73,7 +74,10 @@ def worker_row(task: dict[str, Any]) -> list[Part]:
     """Lay out where one worker stands: level, task, silence, reason and why."""
     worker = task["worker"]
     level, silence = worker["level"], worker["silence_seconds"]
-    why = clean(worker["because"], BECAUSE_MAX)
+    # "beating", says the reason; where there is nothing to add, what it is at is worth more.
+    why = clean(worker["because"], BECAUSE_MAX) if worker["because"] != worker["reason"] else ""
+    if worker.get("tool") and worker["tool"] not in why:
+        why = "; ".join(each for each in (why, f"in {clean(worker['tool'], TOOL_MAX)}") if each)
     if worker["wedge"]:
         why += f" [{worker['wedge']}]"
     if worker["held_by"]:
@@ -151,7 +155,9 @@ def _doors(body: dict[str, Any]) -> Iterator[Line]:
         yield [(word, "warn"), (clean(f"{closed['scope']} since {when(closed['since'])}{why}"), "")]
     for circuit in body["circuits"]:
         why = f" after {circuit['opened_for']}" if circuit["opened_for"] else ""
-        probe = f"; next try {when(circuit['probe_at'])}" if circuit["probe_at"] else ""
+        # Once it is half open that time is past, and it is being tried.
+        waits = circuit["probe_at"] and circuit["state"] == "open"
+        probe = f"; next try {when(circuit['probe_at'])}" if waits else ""
         yield [("CIRCUIT ", "warn"), (clean(f"{circuit['name']} is {circuit['state']}{why}{probe}"), "")]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from crewd.cli.agent_lines import doing, in_short
 from crewd.cli.attempt_lines import due, state_style
 from crewd.cli.causes import Cause, causes, waits
 from crewd.cli.client import find, say_notice
@@ -74,6 +75,7 @@ def _as_json(body: dict[str, Any]) -> dict[str, Any]:
         "cause": found[0] if found else None,
         "other_causes": found[1:],
         "waits": [{"why": reason, "tasks": names} for reason, names in waits(body)],
+        "agents": [{"task": task["task_id"], "does": doing(task)} for task in _agents(body)],
     }
 
 
@@ -101,6 +103,16 @@ def _lines(body: dict[str, Any], now: float) -> Iterator[Line]:
         )
     if not found and not waiting:
         yield [("nothing stands in its way" if body["status"] not in OVER else "nothing went wrong", "")]
+    if working := _agents(body):
+        yield []
+        yield from columns(
+            [[(clean(task["task_id"]), "head"), (clean(in_short(task), ERROR_MAX), "")] for task in working]
+        )
+
+
+def _agents(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tasks at which an agent works now."""
+    return [task for task in body["tasks"] if task.get("agent")]
 
 
 def _cause_lines(cause: Cause, body: dict[str, Any]) -> Iterator[Line]:

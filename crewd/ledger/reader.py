@@ -21,13 +21,14 @@ from crewd.model.event import Event
 from crewd.model.look import DeadLetter
 from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
 from crewd.model.recovery import RecoveryPlan
-from crewd.model.run import Run
+from crewd.model.run import Run, Usage
 from crewd.model.verdict import DeadVerdict, Incident
 from crewd.model.work import Item, Lease, LogRecord
 
 V = TypeVar("V")
 BUSY_MILLISECONDS = 5000
 ALL = -1  # SQLite's word for no limit
+USAGE_FIGURES = ("input", "output", "cache_read", "cache_write", "cost_usd")  # of the data of usage.recorded
 
 
 class Reader:
@@ -206,6 +207,19 @@ class Reader:
     def pruned_to(self) -> int:
         """The newest number whose event was deleted for its age: resuming below it means a gap. 0: none was."""
         return self._number(PRUNED_TO)
+
+    def usage_between(self, start: float, end: float) -> dict[str, Usage]:
+        """Sum up what each crew used by the notes of a time, [start, end) in wall time. Model names are left out."""
+        figures = ", ".join(f"SUM(json_extract(data, '$.{name}'))" for name in USAGE_FIGURES)
+        found = self._rows(
+            f"SELECT crew, {figures} FROM events "  # noqa: S608 -- of constants
+            "WHERE type = 'usage.recorded' AND at >= ? AND at < ? GROUP BY crew",
+            (start, end),
+        )
+        return {
+            str(crew): Usage(int(input or 0), int(output or 0), int(read or 0), int(write or 0), cost)
+            for crew, input, output, read, write, cost in found
+        }
 
     def older_than(self, before: float, limit: int) -> list[int]:
         """Numbers of the first `limit` events from before the wall time `before`. Reads through all events."""

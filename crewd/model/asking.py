@@ -34,8 +34,8 @@ class OutputPiece(msgspec.Struct, frozen=True, gc=False):
 class IncidentActions(Protocol):
     """What people say of open incidents. `cause` "": of every open one of the subject; `by` "": the actor.
 
-    All raise CrewdError: NothingMatched where there is no such open incident, UsageProblem where the question makes no
-    sense, and others where it cannot be written down just now.
+    All raise CrewdError: NothingMatched where there is no such open incident, UsageProblem where the question makes
+    no sense, and others where it cannot be written down just now.
     """
 
     async def acknowledge(self, subject: str, cause: str, *, by: str, note: str, actor: str) -> Done:

@@ -1,7 +1,7 @@
 """Damping: what opens again and again is told a few times, then only recorded, until it has been quiet for a while.
 
-A penalty, as of routes that flap (RFC 2439): each opening adds one, and time halves it. Above one threshold a thing is
-damped, below a lower one it no longer is; between the two it stays as it was, or it would flap itself. Pure.
+A penalty, as of routes that flap (RFC 2439): each opening adds one, and time halves it. Above one threshold a thing
+is damped, below a lower one it no longer is; between the two it stays as it was, or it would flap itself. Pure.
 """
 
 import msgspec
@@ -45,4 +45,4 @@ def _is_quiet(penalty: Penalty, now: float, damping: Damping) -> bool:
 
 def _decayed(penalty: Penalty, now: float, damping: Damping) -> float:
     age = max(0.0, now - penalty.at)  # a clock that was set back proves no quiet, and no noise
-    return penalty.value * 0.5 ** min(age / damping.half_life, 1000.0)
+    return float(penalty.value * 0.5 ** min(age / damping.half_life, 1000.0))

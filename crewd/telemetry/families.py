@@ -67,6 +67,10 @@ BAD_LINES = (
 # Agents that crewd understands, how they begin, and what it says of them (docs/agents.md).
 PROFILES = ("claude", "codex", "gemini", "pi")
 RUNGS = ("fresh", "resume")
+REFUSED_FOR = (
+    "auth_error", "budget_exceeded", "config_invalid", "context_exhausted", "input_invalid", "provider_error",
+    "rate_limited", "task_error", "unknown",
+)  # fmt: skip
 ALARMS = ("loop", "burn", "budget")
 THEN = ("warn", "stop", "park")
 ALARM_EVENTS = {"worker.looping": "loop", "worker.burning": "burn", "budget.alarmed": "budget"}

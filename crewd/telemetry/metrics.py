@@ -358,7 +358,7 @@ class Metrics:
             exist("crew_agent_unknown_formats_total", profile)
             for rung in known.RUNGS:
                 exist("crew_agent_starts_total", profile, rung)
-            for error_class in known.ERROR_CLASSES:
+            for error_class in known.REFUSED_FOR:
                 exist("crew_agent_refusals_total", profile, error_class)
         for cause, then in product(known.ALARMS, known.THEN):
             exist("crew_agent_alarms_total", cause, then)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from crewd.model.moment import rfc3339
-from crewd.model.run import RUN_ENDED
+from crewd.model.run import RUN_ENDED, Usage
 from crewd.model.snapshot import RunView, Snapshot, WorkerView
 from crewd.model.verdict import Level
 from crewd.telemetry.plain_text import clean, span
@@ -113,15 +113,16 @@ class _Page:
         if view.workers:
             yield "<table><tbody>"
             silences = {worker.task_id: self._snapshot.silence(view, worker) for worker in view.workers}
+            used = {task.task_id: task.usage for task in run.tasks}
             worst_first = sorted(view.workers, key=lambda each: (_rank(each), -silences[each.task_id]))
             for worker in worst_first[:WORKERS_MAX]:
-                yield from self._worker(view, worker, silences[worker.task_id])
+                yield from self._worker(view, worker, silences[worker.task_id], used.get(worker.task_id))
             yield "</tbody></table>"
         if len(view.workers) > WORKERS_MAX:
             yield f'<p class="quiet">{len(view.workers) - WORKERS_MAX} more are in less trouble</p>'
         yield "</article>"
 
-    def _worker(self, view: RunView, worker: WorkerView, silence: float) -> Iterator[str]:
+    def _worker(self, view: RunView, worker: WorkerView, silence: float, used: Usage | None) -> Iterator[str]:
         standing = worker.standing
         level = standing.level.value
         address = f"{_address(view)}/tasks/{quote(_encodable(worker.task_id), safe='')}"
@@ -131,9 +132,11 @@ class _Page:
         yield f"<td>{self._text(standing.because)}"
         if standing.wedge is not None:
             yield f' <span class="wedge">{escape(standing.wedge.value)}</span>'
+        if worker.tool and worker.tool not in standing.because:
+            yield f' <span class="quiet">in {self._text(worker.tool)}</span>'
         if standing.held_by:
             yield f' <span class="quiet whole">held by {self._text(standing.held_by)}</span>'
-        yield "</td></tr>"
+        yield f'</td><td class="number quiet">{_used(used)}</td></tr>'
 
     def _ended(self, views: list[RunView]) -> Iterator[str]:
         if not views:
@@ -181,6 +184,15 @@ def _address(view: RunView) -> str:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
+
+
+def _used(usage: Usage | None) -> str:
+    """Write what was used as budgets count it, without what came from a cache."""
+    tokens = usage.input + usage.output + usage.cache_write if usage is not None else 0
+    if usage is None or not tokens:
+        return ""
+    cost = "" if usage.cost_usd is None else f", ${usage.cost_usd:.2f}"
+    return f"{tokens:,} tokens{cost}"
 
 
 def _many(numbers: Iterable[int], word: str) -> str:

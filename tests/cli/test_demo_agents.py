@@ -13,7 +13,19 @@ from click.testing import CliRunner
 
 from crewd.cli.demo import demo
 from crewd.cli.demo_agents import ACTS, Act, Stage, task_id
-from crewd.cli.demo_agents_screen import Changes, did, generic, picture, said_last, told, verdict_of, words_of
+from crewd.cli.demo_agents_screen import (
+    Changes,
+    Table,
+    did,
+    generic,
+    picture,
+    said_last,
+    screen_for,
+    summary_lines,
+    told,
+    verdict_of,
+    words_of,
+)
 from crewd.cli.screen import plain
 from crewd.config.load import load as load_settings
 from crewd.demo.agent_cases import Case, load, names
@@ -181,6 +193,57 @@ def test_a_verdict_is_right_where_class_and_end_are_those_expected(
     (found,) = told((Act("pi/401", ends="dead_lettered"),), cases, body)
     assert (found["as_expected"], found["expected"]) == (as_expected, "auth_error, dead_lettered")
     assert found["generic"] == "succeeded (exit 0)"
+
+
+def result(**others: Any) -> dict[str, Any]:
+    known = {"case": "pi/429", "shows": "a rate limit, and exit 0", "generic": "succeeded (exit 0)"}
+    ended = {"error_class": "rate_limited", "state": "completed", "did": "resumed its session", "expected": "x"}
+    return {**known, **ended, "as_expected": True, **others}
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (0, ["agent what it was exit codes and silence say crewd says",
+             "pi/429 a rate limit, and exit 0 succeeded (exit 0) rate_limited, then completed resumed its session"]),
+        (100, ["agent exit codes and silence say crewd says",
+               "pi/429 succeeded (exit 0) rate_limited, then completed resumed its session"]),
+        (80, ["pi/429 a rate limit, and exit 0", "others succeeded (exit 0)", "crewd rate_limited, then completed",
+              "resumed its session"]),
+    ],
+)  # fmt: skip
+def test_what_others_say_and_what_crewd_says_is_both_there_however_narrow_the_terminal(
+    width: int, words: list[str]
+) -> None:
+    lines = [plain(line) for line in summary_lines([result()], 20.0, width)]
+    assert not width or max(map(len, lines)) <= width
+    assert [" ".join(line.split()) for line in lines if line] == [*words, "1 of 1 verdicts as expected, in 20 s"]
+
+
+def test_a_verdict_that_was_not_expected_is_told_with_the_one_that_was() -> None:
+    wrong = result(as_expected=False, expected="auth_error, dead_lettered")
+    for width in (0, 60):
+        text = "\n".join(plain(line) for line in summary_lines([wrong], 20.0, width))
+        assert "expected: auth_error, dead_lettered" in text
+        assert "0 of 1 verdicts as expected" in text
+
+
+def test_what_was_said_last_gives_way_on_a_narrow_terminal(tmp_path: Path) -> None:
+    body = {"run_id": "r", "tasks": [task("a", "completed", attempt())]}
+    heads = [plain(picture(body, {}, tmp_path, with_said=wide)[0]) for wide in (True, False)]
+    assert ["said last" in head for head in heads] == [True, False]
+    assert all(head.endswith("what crewd did") for head in heads)
+
+
+def test_no_colour_is_shown_where_the_environment_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = screen_for(silent=False, no_color=False)
+    try:
+        assert isinstance(screen, Table)
+        assert screen.console.no_color
+    finally:
+        screen.close()
 
 
 def test_the_demo_without_a_word_is_what_it_was() -> None:

@@ -10,6 +10,7 @@ from click.testing import Result
 from crewd.model.failure import ErrorClass
 from tests.cli.contract import Contract, attempt, letter, managed, serving, task
 from tests.cli.managed_ledger import write_managed
+from tests.cli.test_agent_lines import agent
 from tests.cli.world import crewd
 
 RUN, MANAGED = "GET /api/v1/runs/r-1", "GET /api/v1/runs/r-1/managed"
@@ -43,6 +44,33 @@ def test_show_tells_attempts_due_times_and_what_holds_a_task(tmp_path: Path) -> 
     assert "waiting last circuit anthropic is open until 02:13" in lines
     assert "ok 1 worker_crash exit 1 1.5s exit 1" in lines
     assert "ok 2 ok exit 0 2.5s" in lines
+
+
+def test_what_agents_do_resumed_and_used_is_told(tmp_path: Path) -> None:
+    spent = {"input": 1000, "output": 20, "cache_read": 300, "cache_write": 0, "cost_usd": 0.5, "model": "m"}
+    told = {"profile": "claude", "rung": "resume", "tokens": 900, "cost_usd": 0.25}
+    whole = managed(
+        "running",
+        task("done", "completed", attempt(1), attempt(2, None, details=told), usage=spent),
+        task("works", "running", profile="claude", agent=agent(tools=[{"name": "Bash", "for_seconds": 16.0}])),
+        task("plain", "running", why="runs as process 7"),
+        task("poor", "waiting"),
+        held={"poor": "run:r-1 is paused: the run's budget of 500000 tokens is spent"},
+    )
+    show, why, explain = (
+        [" ".join(line.split()) for line in ask(tmp_path, {MANAGED: whole}, *words.split()).stdout.splitlines()]
+        for words in ("show r-1", "why r-1", "explain r-1 works")
+    )
+    assert "used 1000 tokens in, 20 out, 0.5000 USD" in show
+    assert "completed done attempt 2 1,020 tokens, 0.5000 USD" in show
+    assert "running works in Bash for 16s" in show
+    assert "running plain runs as process 7" in show
+    assert "done 2 ok exit 0 2.5s resumed 900 tokens, 0.2500 USD" in show
+    assert "works in Bash for 16s" in why
+    assert any("the run's budget of 500000 tokens is spent" in line for line in why)
+    assert {"running: in Bash for 16s", "agent claude 2.1.3, model m-1", "session s-1"} <= set(explain)
+    as_json = json.loads(ask(tmp_path, {MANAGED: whole}, "why", "r-1", "--json").stdout)
+    assert as_json["agents"] == [{"task": "works", "does": "in Bash for 16s"}]
 
 
 def test_show_of_the_ledger_tells_the_same(tmp_path: Path) -> None:
@@ -119,11 +147,17 @@ def test_status_tells_closed_doors_and_open_circuits(tmp_path: Path) -> None:
         "GET /api/v1/status": {"taken_at": "", "health": None, "runs": 0, "never_read": {}, "crews": []},
         "GET /api/v1/runs": {"runs": [], "next": None},
         "GET /api/v1/pauses": {"pauses": [{"scope": "daemon", "mode": "pause", "reason": "", "since": 0.0}]},
-        "GET /api/v1/circuits": {"circuits": [{"name": "x", "state": "closed", "opened_for": "", "probe_at": None}]},
+        "GET /api/v1/circuits": {
+            "circuits": [
+                {"name": "x", "state": "closed", "opened_for": "", "probe_at": None},
+                {"name": "y", "state": "half_open", "opened_for": "rate_limited", "probe_at": 30.0},
+            ]
+        },
     }
     online = ask(tmp_path, routes, "status")
     assert "PAUSED daemon since 1970-01-01T00:00:00.000Z" in online.stdout
-    assert "CIRCUIT" not in online.stdout
+    (line,) = [line for line in online.stdout.splitlines() if line.startswith("CIRCUIT")]
+    assert line == "CIRCUIT y is half_open after rate_limited", "it is being tried: no next try is to come"
 
 
 def test_dead_letters_are_listed_newest_first_and_grouped_by_cause(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 
@@ -49,6 +50,16 @@ def test_status_shows_trouble_first_with_words_and_not_colour_alone(state: Path)
     )
     assert "silent 6m40s" not in offline.stdout, "nobody measures silence while the daemon is down"
     assert "daemon unreachable: it is not running, or does not listen; showing the ledger as of " in offline.stderr
+
+
+def test_status_tells_the_tool_of_a_worker_instead_of_its_reason_twice(tmp_path: Path) -> None:
+    inside = msgspec.structs.replace(worker("t1", because="beating"), tool="Bash\x1b[31m")
+    taken = snapshot(RunView(run("r-1", task("t1")), "root", (inside,)))
+    write_ledger(tmp_path, taken)
+    with daemon(tmp_path, taken):
+        result = crewd("status", "--state-dir", str(tmp_path), folder=tmp_path)
+    (line,) = [" ".join(each.split()) for each in result.stdout.splitlines() if " t1 " in each]
+    assert line == "└ healthy t1 silent 3s beating in Bash\N{REPLACEMENT CHARACTER}[31m"
 
 
 def test_status_json_says_who_answered(state: Path) -> None:

@@ -69,7 +69,7 @@ def test_every_complaint_comes_at_once_with_file_key_and_remedy(tmp_path: Path) 
             "environment: CREWD_SINKS__RETENTION_DAYS: 'many' is no whole number (write a whole number)",
             "environment: CREWD_NOPE: is no setting (known here: sources, patrol, heartbeat, ledger, sinks, metrics,"
             " http, log, tasks, executors, budgets, circuits, secrets, dead_letters,"
-                " incidents, notifications, dead_man, recovery, redact)",
+            " incidents, notifications, dead_man, recovery, redact)",
         ]
     )
 

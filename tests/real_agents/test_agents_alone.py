@@ -96,11 +96,10 @@ class Agent:
         return next(sign.session for sign in self.signs if isinstance(sign, Began) and sign.session)
 
     def session_file(self, session: str) -> Path:
-        """The file where `session_files` expects it; there is exactly one."""
+        """The newest file where `session_files` expects it. Gemini CLI begins another where a minute has passed."""
         place = where(self.name, self.environ, session)
         assert place is not None
-        [found] = Path(place.root).glob("/".join(place.parts))
-        return found
+        return max(Path(place.root).glob("/".join(place.parts)), key=lambda path: path.stat().st_mtime_ns)
 
     @property
     def asked_last(self) -> str:
@@ -143,8 +142,9 @@ def test_a_resumed_session_keeps_its_name_its_file_and_what_was_said(agent: Agen
     size = file.stat().st_size
     assert agent.run("ignored", session) == 0
     assert agent.session == session
-    assert agent.session_file(session) == file
-    assert file.stat().st_size > size
+    again = agent.session_file(session)
+    assert again == file or agent.name == "gemini"
+    assert again != file or file.stat().st_size > size
     assert "The first ZEBRA." in agent.asked_last
     assert PROFILES[agent.name].resume_prompt in agent.asked_last
     assert agent.model.answers == ("tool", "text", "text")

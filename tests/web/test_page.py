@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from crewd.model.run import RunStatus
+from crewd.model.run import RunStatus, Usage
 from crewd.model.snapshot import Health, Snapshot
 from crewd.model.verdict import Level
 from crewd.telemetry.redact import Redactor
@@ -117,6 +117,19 @@ def test_the_rest_of_many_runs_and_workers_is_counted() -> None:
     assert "8 more are in less trouble" in html and "t-bad" in html
     assert "1 more are not shown" in html
     assert "3 more: " in html
+
+
+def test_a_worker_is_shown_with_the_tool_it_is_inside_of_and_what_it_used() -> None:
+    taken = view("r1", "blue", worker("t1", tool=f"Bash{HOSTILE}"), worker("t2"))
+    done, task, other = taken.run.tasks
+    used = Usage(input=1000, output=20, cache_read=300, cost_usd=0.5)
+    tasks = (done, msgspec.structs.replace(task, usage=used), other)
+    html = drawn(snapshot(msgspec.structs.replace(taken, run=msgspec.structs.replace(taken.run, tasks=tasks))))
+    words = " ".join(Read(html).words)
+    assert "as it is in Bash" in words
+    assert "1,020 tokens, $0.50" in words
+    assert words.count("tokens") == 1
+    assert "script" not in Read(html).tags
 
 
 def test_what_crewd_doubts_of_itself_stands_at_the_top() -> None:

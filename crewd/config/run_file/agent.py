@@ -7,7 +7,7 @@ from crewd.config.run_file.fields import ARGUMENT_MAX, PROMPT_MAX
 from crewd.config.run_file.problems import Code, shown
 from crewd.model.agent import Profile, PromptBy
 from crewd.model.plan import Mode
-from crewd.policy.command_line import completed, is_shell_text, model_in
+from crewd.policy.command_line import completed, is_shell_text, model_in, option
 from crewd.policy.provider import circuit_name, provider_of
 
 
@@ -80,6 +80,19 @@ def shell_clash(profile: Profile, command: tuple[str, ...]) -> Clash | None:
         return None
     message = f"a text for {shown(command[0])} hides the program of profile {profile.name}"
     return Clash("command", Code.CONFLICT, message, 'write command = ["program", "argument"], without shell')
+
+
+def flag_clash(profile: Profile, command: tuple[str, ...]) -> Clash | None:
+    """Find an option that makes a program speak otherwise than its profile understands."""
+    words = command[1:]
+    for flag in profile.flags:
+        if len(flag.words) < 2:
+            continue
+        said, wanted = option(words, flag.names or flag.words[:1]), flag.words[1]
+        if said and said != wanted:
+            message = f"{flag.words[0]} {shown(said)} is nothing that profile {profile.name} understands"
+            return Clash("command", Code.CONFLICT, message, f"take it out, or write {wanted}")
+    return None
 
 
 def _passed(profile: Profile, named: set[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from crewd.config.run_file.agent import Clash, agent_parts, clashes, shell_clash
+from crewd.config.run_file.agent import Clash, agent_parts, clashes, flag_clash, shell_clash
 from crewd.config.run_file.executor import Executor
 from crewd.config.run_file.layers import TABLES, Tables, laid_over, passed_names, tables_of, values_of, wrongs_of
 from crewd.config.run_file.parts import GivenTask, Parts
@@ -79,8 +79,9 @@ class Maker:
         self._check_concurrency(whole)
         self._check_agent(whole)
         command, cwd = self._command(whole), self._cwd(whole)
-        if command is not None and (clash := shell_clash(whole.profile, command)) is not None:
-            self._tell(clash, given)
+        for clashes_with in (shell_clash, flag_clash):
+            if command is not None and (clash := clashes_with(whole.profile, command)) is not None:
+                self._tell(clash, given)
         if command is None or cwd is None or not given.is_whole:
             return None
         agent = agent_parts(whole.profile, command, values)

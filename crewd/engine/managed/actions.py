@@ -282,7 +282,8 @@ class TaskActions:
 
     def pauses(self) -> Sequence[Mapping[str, Any]]:
         """Every closed door."""
-        return [msgspec.to_builtins(pause) for _, pause in sorted(self.scheduler.pauses.items())]
+        doors = {pause.scope: pause for pause in self.scheduler.shut()} | self.scheduler.pauses
+        return [msgspec.to_builtins(pause) for _, pause in sorted(doors.items())]
 
     async def _submitted(self, run_id: str) -> ManagedRun | None:
         entry = self.scheduler.board.runs.get(run_id)

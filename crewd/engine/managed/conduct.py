@@ -81,6 +81,7 @@ class Conductor:
     short: dict[Key, str] = field(default_factory=dict)  # attempts for whose start crewd lacks something: what
     messages: Counter[str] = field(default_factory=Counter)  # of protocol workers whose attempt is over, by type
     one_start: asyncio.Lock = field(default_factory=asyncio.Lock)  # in one turn of the event loop
+    one_large: asyncio.Lock = field(default_factory=asyncio.Lock)  # line of an agent is understood at one time
     stopping: Stopping = field(init=False)
     settling: Settling = field(init=False)
     ladder: Ladder = field(init=False)
@@ -255,12 +256,14 @@ class Conductor:
         over = attempt.over
         assert over is not None
         voice = self.voices.get(attempt.key)
+        is_gone = over.exited and await self.stopping.is_gone(attempt)
         if voice is not None:
-            # It may have become ready just now, and then it hears why it is to stop.
-            await (voice.drain() if over.exited else voice.listen())
+            # It may have become ready just now, and then it hears why it is to stop. All that it wrote is heard once
+            # nothing of it writes any more: what it left behind may flood faster than anybody listens.
+            await (voice.drain() if is_gone else voice.listen())
         task = self._task(attempt)
         began = isinstance(task.state, Running) or (isinstance(task.state, Starting) and attempt.grip is not None)
-        if began and not (over.exited and await self.stopping.is_gone(attempt)):
+        if began and not is_gone:
             await self._leave(attempt, task, over)
         if isinstance(self._task(attempt).state, Ending):
             await self._prove_gone(attempt, over, voice)
@@ -332,6 +335,7 @@ class Conductor:
         elif profile is not None:
             opening = prepared.opening if prepared is not None else read_opening(attempt.folder)
             environ = prepared.spawn.env if prepared is not None else self._homes(attempt)
+            self._learn_secrets(attempt.plan, environ)  # a predecessor took its knowledge of them with it
             voice = Listening(
                 attempt=attempt,
                 profile=profile,
@@ -343,6 +347,7 @@ class Conductor:
                 alarms=self.alarms,
                 note=self._note_usage,
                 tell=self._tell,
+                one_large=self.one_large,
             )
         else:
             return None

@@ -26,15 +26,18 @@ from crewd.model.agent import AgentView, Profile
 from crewd.model.event import Event
 from crewd.model.failure import ErrorClass, Exit, Failure
 from crewd.model.managed import ManagedRun, ManagedTask
-from crewd.model.moment import rfc3339
+from crewd.model.moment import Reading, rfc3339
 from crewd.model.plan import WatchPlan
 from crewd.model.run import Usage, Waiting
 from crewd.policy.handling import handling_of
-from crewd.sources.agents.signs import Refused
+from crewd.sources.agents.signs import Refused, Sign
 from crewd.sources.agents.story import NotUnderstood, Story, Stream
 from crewd.sources.managed.framing import Lines, TooLong
 
+EXIT_PATIENCE = 30.0  # seconds for a program to leave after its last word: hooks and servers of its own end too
+LINGERED = "it told how its task ended, and did not leave"
 LINES_MAX = 500  # understood without a turn for others: a piece may hold thousands
+SIGNS_MAX = 100  # the same of what one line says: it may hold ten thousand calls
 PIECES_MAX = 64  # heard in one go, before its own words are heeded
 READ_MAX = 1 << 16  # bytes in one go: others want their turn
 LINE_MAX = 1 << 22  # bytes of a line: what is read of a file is in one; a whole conversation, told again, is not
@@ -55,10 +58,20 @@ class Channel:
     lines: Lines = field(default_factory=lambda: Lines(LINE_MAX))
     follow: Follow | None = None
 
-    def read(self) -> list[bytes | TooLong]:
-        """The lines that ended since the last look. Raises OSError."""
-        data = self.follow.read(READ_MAX) if self.follow is not None else b""
-        return list(self.lines.feed(data)) if data else []
+    def read(self) -> list[bytes | TooLong] | None:
+        """The lines that ended since the last look; None: nothing was added at all."""
+        try:
+            data = self.follow.read(READ_MAX) if self.follow is not None else b""
+        except OSError:
+            return None
+        return list(self.lines.feed(data)) if data else None
+
+    def left(self) -> int:
+        """Bytes that are there and were not read."""
+        try:
+            return max(0, self.follow.size() - self.follow.offset) if self.follow is not None else 0
+        except OSError:
+            return 0
 
     def close(self) -> None:
         if self.follow is not None:
@@ -81,11 +94,13 @@ class Listening:
     note: Callable[[Attempt, Usage], Awaitable[None]]  # make durable what was used so far
     tell: Callable[[Attempt, str, Mapping[str, Any]], Awaitable[None]]  # an event about the attempt
     messages: Mapping[str, int] = field(default_factory=dict)
+    one_large: asyncio.Lock = field(default_factory=asyncio.Lock)  # eight threads at work leave the loop no turn
     story: Story = field(init=False)
     _streams: dict[Stream, Channel] = field(default_factory=dict)
     _looked_at: float = float("-inf")
     _noted: Usage | None = None
     _noted_at: float = float("-inf")
+    _ended_at: float | None = None  # monotonic time at which its last word was heard
     _throttled_since: float | None = None
     _told: dict[tuple[str, str], str] = field(default_factory=dict)  # (cause, scope) of an alarm -> what followed
     _wait_told: tuple[float, str] | None = None  # its end by the monotonic clock, and in words
@@ -102,6 +117,8 @@ class Listening:
         for channel, file in zip(self._streams.values(), (STDOUT, STDERR), strict=True):
             with contextlib.suppress(OSError):
                 channel.follow = Follow.open(f"{self.attempt.folder}/{file}")
+                if file == STDOUT:
+                    self.attempt.heard = 0  # nothing of it is given back before it was heard
 
     def begin(self, mono: float) -> None:
         """Nothing is sent to an agent; it has all it needs."""
@@ -110,7 +127,7 @@ class Listening:
         pause = POLL_FIRST
         while self.attempt.over is None:
             pieces = await self._catch_up()
-            await self._heed()
+            await self._heeded()
             if pieces == PIECES_MAX:
                 continue  # it writes faster than anybody polls
             pause = POLL_FIRST if pieces else min(self.poll, pause * POLL_FACTOR)
@@ -121,11 +138,13 @@ class Listening:
     async def listen(self) -> bool:
         moved = False
         for stream in list(self._streams.values()):
-            moved |= await self._hear(stream, _read(stream))
+            if (lines := stream.read()) is not None:
+                await self._hear(stream, lines)
+                moved = True  # also by a piece of a line that has not ended: the rest of it is there
         stdout = self._streams["stdout"].follow
         # What nobody has heard yet is not given back to the disk.
         self.attempt.heard = stdout.offset if stdout is not None else None
-        self._find_session()
+        await self._find_session()
         return moved
 
     async def _catch_up(self) -> int:
@@ -137,21 +156,29 @@ class Listening:
         return PIECES_MAX
 
     async def drain(self) -> None:
-        while await self._catch_up():
-            pass
+        await self._hear_what_is_there()
         self._looked_at = float("-inf")  # a short life may have ended before the file was looked for
-        self._find_session()
-        while await self._catch_up():
-            pass
+        await self._find_session()
+        await self._hear_what_is_there()
         for stream in self._streams.values():
             if rest := stream.lines.rest():
                 await self._hear(stream, [rest])
+
+    async def _hear_what_is_there(self) -> None:
+        """Hear what was written up to now, and no more: what it left behind may write for ever."""
+        most = max(stream.left() for stream in self._streams.values())
+        for _ in range(most // READ_MAX + 1):
+            if not await self.listen():
+                return
+            await asyncio.sleep(0)
 
     def cancel(self, why: str, grace: float) -> bool:
         return False
 
     def last_word(self, facts: Facts, over: Over) -> Word:
-        outcome = self.story.outcome(facts.exit, denied_ok=self._watch.on_denied == "allow")
+        # Whom crewd ended because he did not leave after his last word is judged by that word.
+        exit = Exit(0) if over.why == LINGERED else facts.exit
+        outcome = self.story.outcome(exit, denied_ok=self._watch.on_denied == "allow")
         if outcome is None:
             return Word(succeeded=True)
         if over.asked:
@@ -220,6 +247,7 @@ class Listening:
         found: dict[str, Any] = {
             "profile": self.profile.name,
             "rung": self.opening.rung,
+            "because": self.redact(self.opening.reason),
             "session": self.redact(view.session),
             "model": self.redact(view.model),
             "cut": [self.redact(tool.name) for tool in view.tools],
@@ -271,18 +299,13 @@ class Listening:
     def _watch(self) -> WatchPlan:
         return self.attempt.plan.watch
 
-    async def _hear(self, stream: Channel, lines: list[bytes | TooLong]) -> bool:
-        if not lines:
-            return False
+    async def _hear(self, stream: Channel, lines: list[bytes | TooLong]) -> None:
         now = self.clock.read()
         for number, line in enumerate(lines, 1):
             if number % LINES_MAX == 0:
                 await asyncio.sleep(0)
             try:
-                if isinstance(line, bytes) and len(line) > LARGE:
-                    signs = await asyncio.to_thread(self.story.hear, stream.name, line, now.mono, now.wall)
-                else:
-                    signs = self.story.hear(stream.name, line, now.mono, now.wall)
+                signs = await self._take_in(stream.name, line, now)
             except Exception:
                 # A defect of a reader costs what this line says, and nobody's life.
                 if not self._defect:
@@ -292,7 +315,20 @@ class Listening:
             for sign in signs:
                 if isinstance(sign, Refused):
                     await self._was_refused(sign)
-        return True
+
+    async def _take_in(self, stream: Stream, line: bytes | TooLong, now: Reading) -> list[Sign]:
+        """Understand a line, a large one in a thread; add up what it says here, where it is also looked at."""
+        if isinstance(line, bytes) and len(line) > LARGE:
+            async with self.one_large:
+                signs = await asyncio.to_thread(self.story.understand, stream, line)
+        else:
+            signs = self.story.understand(stream, line)
+        self.story.turn_to(stream, line, now.wall)
+        for number, sign in enumerate(signs, 1):
+            if number % SIGNS_MAX == 0:
+                await asyncio.sleep(0)
+            self.story.take(sign, now.mono)
+        return signs
 
     async def _was_refused(self, sign: Refused) -> None:
         self._refusals += 1
@@ -310,12 +346,28 @@ class Listening:
             self._permanent = shortened(permanent, self.redact)
             self.attempt.end(Over(f"no repetition mends it: {self._permanent.message}", self._permanent))
 
+    async def _heeded(self) -> None:
+        try:
+            await self._heed()
+        except Exception:
+            # A defect costs what would have followed from its words, and nobody's life.
+            if not self._defect:
+                self._defect = "heed"
+                log.exception("agent.heed_defect", attempt=self.attempt.name, profile=self.profile.name)
+
     async def _heed(self) -> None:
         """What its words ask for: a wait that is too long, an alarm, a note of what was used."""
         if self.attempt.over is not None:
             return
         now = self.clock.read()
         view = self.story.view(now.mono)
+        if view.ended:
+            self._ended_at = self._ended_at if self._ended_at is not None else now.mono
+            if now.mono - self._ended_at > EXIT_PATIENCE:
+                self.attempt.end(Over(LINGERED))
+                return
+        else:
+            self._ended_at = None
         self._park(view, now.mono)
         for alarm in self.alarms(self.attempt, view):
             await self._sound(alarm)
@@ -373,7 +425,7 @@ class Listening:
             self._wait_told = until, rfc3339(round(self.clock.read().wall + (until - now)))
         return Waiting("throttled", detail=f"until {self._wait_told[1]}; {why}")
 
-    def _find_session(self) -> None:
+    async def _find_session(self) -> None:
         """Follow the file that the program keeps of its session, once there is one."""
         now = self.clock.read().mono
         if not self.profile.session_file or "session" in self._streams:
@@ -382,7 +434,8 @@ class Listening:
         if not session or now - self._looked_at < LOOK_FOR_FILE_EVERY:
             return
         self._looked_at = now
-        path = sessions.find(self.profile, self.environ, session)
+        # In a thread: whoever is looked for may have filled the folder with ten thousand files.
+        path = await asyncio.to_thread(sessions.find, self.profile, self.environ, session)
         if not path:
             return
         offset = self.opening.file_bytes if path == self.opening.file else 0
@@ -401,20 +454,21 @@ class Listening:
 ALARMS = {"loop": "worker.looping", "burn": "worker.burning", "budget": "budget.alarmed"}
 
 
+BUDGET_REMEDY = {
+    "task": "Let the task go on with `crewd retry`: its budget counts anew then.",
+    "run": "Submit what is left as a run of its own, with a budget of its own.",
+    "crew": "Raise it in the settings, or let the task go on with `crewd retry` on the next day (UTC).",
+    "day": "Raise it in the settings, or let the task go on with `crewd retry` on the next day (UTC).",
+}
+
+
 def failure_of(alarm: Alarm) -> Failure:
     """The failure as which an attempt ends for an alarm."""
     if alarm.cause == "budget":
-        guidance = f"The {alarm.scope}'s own budget is spent. Raise it, or let the task go on with `crewd retry`."
+        guidance = f"The {alarm.scope}'s own budget is spent. {BUDGET_REMEDY[alarm.scope]}"
         error_class, code = ErrorClass.BUDGET_EXCEEDED, f"budget_{alarm.scope}"
     else:
         guidance = "It uses tokens and gets nowhere. Look at its last tool calls; say in the prompt what to do."
         error_class, code = ErrorClass.TASK_ERROR, alarm.cause
     details = {"then": alarm.then, "scope": alarm.scope}
     return Failure(error_class, alarm.words, code=code, guidance=guidance, retryable=False, details=details)
-
-
-def _read(stream: Channel) -> list[bytes | TooLong]:
-    try:
-        return stream.read()
-    except OSError:
-        return []

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,6 +22,7 @@ from crewd.policy.profiles import PROFILES
 
 SECRET_MAX = attempt_folder.SECRET_MAX
 OPENING_MAX = 64 * 1024
+Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -36,14 +37,14 @@ class Prepared:
 class Opening(msgspec.Struct, frozen=True):
     """How an attempt of an agent began. Kept in its folder: a successor must know."""
 
-    rung: str = "fresh"  # or "resume"
+    rung: Literal["fresh", "resume"] = "fresh"
     session: str = ""  # that it goes on with
     reason: str = ""
-    saved_tokens: int = 0
+    saved_tokens: Amount = 0
     base: Usage | None = None  # what the session had used before
     base_cost: float | None = None
     file: str = ""  # of the session, as it was then
-    file_bytes: int = 0
+    file_bytes: Amount = 0
 
 
 class CannotStart(Exception):

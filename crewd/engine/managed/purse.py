@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from crewd.engine.managed.attempt import Attempt
 from crewd.engine.managed.board import Board, RunEntry
 from crewd.engine.managed.options import TaskOptions
+from crewd.engine.managed.transitions import RUNTIME
 from crewd.host.clock import Clock
 from crewd.model.action import Alarm
 from crewd.model.agent import AgentView
@@ -15,9 +18,10 @@ from crewd.model.managed import ManagedTask, Pause
 from crewd.model.plan import BudgetPlan
 from crewd.model.run import RUN_ENDED, Usage
 from crewd.model.snapshot import BudgetFigures
-from crewd.policy.alarm import alarms, budget_alarms, ratio
-from crewd.policy.spending import Spending, Spent, day_of, spent
+from crewd.policy.alarm import WARN, alarms, budget_alarms, ratio
+from crewd.policy.spending import Spending, Spent, spent
 
+DAY = 86_400.0
 SCOPES = ("task", "run", "crew", "day")
 NO_LIMIT = BudgetPlan()
 
@@ -31,27 +35,34 @@ class Purse:
     options: Callable[[], TaskOptions]
     spending: Spending = field(default_factory=Spending)
     observed: Callable[[], Mapping[str, Spent]] = dict  # crew -> used by observed tasks at work: noted when they end
+    _runs: dict[str, Spent] = field(default_factory=dict)  # run id -> used by its tasks; of those that were asked for
 
     def hear(self, events: Iterable[Event]) -> None:
         """Count what was used, as told."""
         for event in events:
             if event.type == "usage.recorded":
-                self.spending.add(event.crew, _usage(event.data), event.at)
+                usage = _usage(event.data)
+                self.spending.add(event.crew, usage, event.at)
+                if event.runtime == RUNTIME and (used := self._runs.get(event.run_id)) is not None:
+                    self._runs[event.run_id] = _both(used, spent(usage))
 
-    def recall(self, newest_first: Iterable[Event]) -> None:
-        """Count what was used today before this start."""
-        today = day_of(self.clock.read().wall)
-        for event in newest_first:
-            if day_of(event.at) != today:
-                return
-            self.hear((event,))
+    def recall(self, used_between: Callable[[float, float], Mapping[str, Usage]]) -> None:
+        """Count what was used today before this start: a sum for each crew, of the notes between two wall times."""
+        now = self.clock.read().wall
+        midnight = now - now % DAY
+        for crew, usage in used_between(midnight, midnight + DAY).items():
+            # As of midnight: it is spent, and nobody burns it just now.
+            self.spending.add(crew, usage, midnight)
 
     def alarms(self, attempt: Attempt, view: AgentView) -> tuple[Alarm, ...]:
         """What is wrong with how an agent goes about it, and which budgets it has spent."""
         found = alarms(view, attempt.plan.watch)
         for scope, budget, used in self._budgets(attempt, view):
             found += budget_alarms(scope, budget, used)
-        return found
+        if not view.ended:
+            return found
+        # It is done: to end it now would undo its work, and save nothing.
+        return tuple(replace(each, then=WARN) if each.cause == "budget" else each for each in found)
 
     def closed(self) -> tuple[Pause, ...]:
         """The doors that are shut because a budget is spent: nothing behind them is started."""
@@ -86,6 +97,7 @@ class Purse:
         """How full the purse is, for the snapshot. Of tasks and runs the one that has spent most of its budget."""
         now, options = self.clock.read().wall, self.options()
         ratios: dict[tuple[str, str], float] = {}
+        self._runs = {run_id: used for run_id, used in self._runs.items() if run_id in self.board.runs}
 
         def note(scope: str, crew: str, budget: BudgetPlan, used: Spent) -> None:
             share = ratio(budget, used)
@@ -99,7 +111,7 @@ class Purse:
             if entry.run.status in RUN_ENDED:
                 continue
             if _limits(entry.plan.budget):
-                note("run", entry.plan.crew, entry.plan.budget, _of_run(entry.tasks.values()))
+                note("run", entry.plan.crew, entry.plan.budget, self._of_run(entry))
             for task_id, plan in entry.plans.items():
                 if _limits(plan.budget):
                     note("task", entry.plan.crew, plan.budget, _of_task(entry.tasks[task_id]))
@@ -120,7 +132,14 @@ class Purse:
 
     def _run_is_spent(self, entry: RunEntry) -> bool:
         budget = entry.plan.budget
-        return _limits(budget) and _is_spent(budget, _of_run(entry.tasks.values()))
+        return _limits(budget) and _is_spent(budget, self._of_run(entry))
+
+    def _of_run(self, entry: RunEntry) -> Spent:
+        """What all tasks of a run used: added up once, and kept from then on. There may be ten thousand of them."""
+        used = self._runs.get(entry.plan.run_id)
+        if used is None:
+            used = self._runs[entry.plan.run_id] = _of_tasks(entry.tasks.values())
+        return used
 
     def _budgets(self, attempt: Attempt, view: AgentView) -> Iterator[tuple[str, BudgetPlan, Spent]]:
         """Every budget that this attempt draws on, with what is used of it: what is noted, and what comes on top."""
@@ -133,7 +152,7 @@ class Purse:
             yield "task", attempt.plan.budget, _both(_of_task(task), spent(view.usage))
         of_run = attempt.run.plan.budget
         if _limits(of_run):
-            yield "run", of_run, _both(_of_run(self.board.runs[attempt.key[0]].tasks.values()), more)
+            yield "run", of_run, _both(self._of_run(self.board.runs[attempt.key[0]]), more)
         if _limits(options.crew_budget):
             yield "crew", options.crew_budget, _both(self._of_crew(crew, now), more)
         if _limits(options.day_budget):
@@ -180,10 +199,13 @@ def _is_spent(budget: BudgetPlan, used: Spent) -> bool:
 def _words(whose: str, budget: BudgetPlan) -> str:
     limits = [f"{budget.tokens} tokens"] if budget.tokens is not None else []
     limits += [f"{budget.cost_usd:g} USD"] if budget.cost_usd is not None else []
+    if whose == "run":
+        said = f"the run's budget of {' and '.join(limits)} is spent"
+        return f"{said}; cancel it, and submit the rest with one of its own"
     return f"the {whose}'s budget of {' and '.join(limits)} is spent"
 
 
-def _of_run(tasks: Iterable[ManagedTask]) -> Spent:
+def _of_tasks(tasks: Iterable[ManagedTask]) -> Spent:
     total = Spent()
     for task in tasks:
         if task.usage is not None:

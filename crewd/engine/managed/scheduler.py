@@ -256,7 +256,7 @@ class Scheduler:
             (offered.ready for offered in self.board.offered),
             self.board.busy(),
             self._slots(),
-            pauses=(*self.shut(), *self.pauses.values()),
+            pauses=(*self.pauses.values(), *self.shut()),  # one that drains lets retries in, a spent budget does not
             circuits=lambda name, busy: self.circuits.allows(name, busy, now.wall),
             now_mono=now.mono,
             reasons=reasons,

@@ -10,7 +10,7 @@ from crewd.engine.managed import outcome, transitions
 from crewd.engine.managed.attempt import Attempt, Over
 from crewd.engine.managed.board import Board, circuit_of
 from crewd.engine.managed.circuits import Changed, Circuits
-from crewd.engine.managed.ladder import Ladder
+from crewd.engine.managed.ladder import Ladder, profile_of
 from crewd.engine.managed.options import TaskOptions
 from crewd.engine.managed.outcome import Facts
 from crewd.engine.managed.register import Register
@@ -24,6 +24,7 @@ from crewd.model.look import DeadLetter
 from crewd.model.managed import AttemptRecord, ManagedTask
 from crewd.policy.budget import spend
 from crewd.policy.invariants import DELAY_CEILING, DELAY_FLOOR
+from crewd.policy.parking import parked
 from crewd.policy.retry import DELAY_MAX, after_failure
 
 PARKED_SECONDS = 60.0
@@ -144,6 +145,8 @@ class Settling:
                 decision = self._within_budget(attempt.run.plan.crew, decision, now)
                 record = msgspec.structs.replace(record, details={**record.details, **_window(decision)})
             case Park():
+                # It waits without spending an attempt: what is missing is no fault of the task.
+                record = msgspec.structs.replace(record, interrupted=True)
                 delay = PARKED_SECONDS if decision.due_at is None else max(0.0, decision.due_at - now)
                 decision = RetryAt(now + delay, delay, delay, delay, decision.reason)
         if isinstance(decision, RetryAt):
@@ -169,9 +172,15 @@ class Settling:
     def _decide(
         self, attempt: Attempt, task: ManagedTask, record: AttemptRecord, failure: Failure, now: float
     ) -> Decision:
-        if failure.details.get("then") == "park":
+        if _parks(attempt, failure):
             return Park(_parked_until(failure, now), f"parked: {failure.message}")
-        budget = [each for each in task.attempts if each.attempt > task.budget_from and not each.interrupted]
+        present = [each for each in task.attempts if each.attempt > task.budget_from]
+        if profile_of(attempt.plan) is not None:
+            # Only an agent's reader knows a rate limit for sure: words in the output of any command prove nothing.
+            parks = sum(1 for each in present if each.interrupted and each.error_class is ErrorClass.RATE_LIMITED)
+            if (park := parked(attempt.plan, failure, parks, now, self.roll())) is not None:
+                return park
+        budget = [each for each in present if not each.interrupted]
         before = budget[-1].details.get("retry_delay") if budget else None
         decision = after_failure(
             attempt.plan.retry,
@@ -183,7 +192,7 @@ class Settling:
             now=now,
             roll=self.roll(),
         )
-        if isinstance(decision, RetryAt) and (neither := self.ladder.refuses(attempt, (*task.attempts, record))):
+        if isinstance(decision, RetryAt) and (neither := self.ladder.refuses(attempt, (*present, record))):
             return GiveUp("not-retryable", neither.reason)
         return decision
 
@@ -207,7 +216,8 @@ class Settling:
             "exit_code": record.exit.code,
             "signal": record.exit.signal,
             "folder": record.folder,
-            "paroled": self.paroled(attempt.key),
+            # What must not happen twice is begun afresh by a person, and by nobody else.
+            "paroled": self.paroled(attempt.key) or not plan.idempotent,
         }
 
     def _task(self, attempt: Attempt) -> ManagedTask:
@@ -223,6 +233,12 @@ def _window(decision: RetryAt) -> dict[str, float]:
         DELAY_FLOOR: decision.floor,
         DELAY_CEILING: decision.ceiling,
     }
+
+
+def _parks(attempt: Attempt, failure: Failure) -> bool:
+    """Whether crewd itself wanted the task parked: what a worker writes into its failure parks nothing."""
+    own = attempt.over.failure if attempt.over is not None else None
+    return own is not None and own.code == failure.code and own.details.get("then") == "park"
 
 
 def _parked_until(failure: Failure, now: float) -> float:

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from crewd.model.run import Usage
 from crewd.sources.agents.signs import Cost, Scope, Used
+from crewd.sources.fields import COUNT_MAX
 
 OPEN_MESSAGES_MAX = 64  # whose figures may still grow; older ones are added up
 NOTHING = Usage()
@@ -14,13 +15,16 @@ NOTHING = Usage()
 class Account:
     """Tokens and cost of one attempt. `base`: what its session had used before it."""
 
-    __slots__ = ("_base", "_base_cost", "_messages", "_run", "_run_cost", "_settled", "thread", "thread_cost")
+    __slots__ = (
+        "_added_up", "_base", "_base_cost", "_messages", "_run", "_run_cost", "_settled", "thread", "thread_cost"
+    )  # fmt: skip
 
     def __init__(self, base: Usage | None = None, base_cost: float | None = None) -> None:
         self._base = base or NOTHING
         self._base_cost = base_cost or 0.0
         self._messages: OrderedDict[str, Usage] = OrderedDict()
         self._settled: Usage | None = None  # of messages that are no longer open
+        self._added_up: tuple[Usage | None] | None = None  # None: to be added up anew, where somebody asks
         self._run: Usage | None = None
         self._run_cost: float | None = None
         self.thread: Usage | None = None  # of the whole session, as told
@@ -32,6 +36,7 @@ class Account:
         What a program says of its whole run counts more than what was added up of its calls, and these count more
         than what it says of the whole session, of which nobody knows how much another program used.
         """
+        self._added_up = None
         match sign.scope:
             case Scope.THREAD:
                 # Told twice, by stdout and by the session's file, in no certain order: the larger is the newer.
@@ -64,6 +69,11 @@ class Account:
         return 0 if used is None else used.input + used.output + used.cache_write
 
     def _tokens_used(self) -> Usage | None:
+        if self._added_up is None:
+            self._added_up = (self._add_up(),)
+        return self._added_up[0]
+
+    def _add_up(self) -> Usage | None:
         if self._run is not None:
             return self._run
         total = self._settled
@@ -90,12 +100,13 @@ class Account:
 
 
 def _plus(one: Usage, other: Usage) -> Usage:
+    """Add two figures up; no sum is more than a number in JSON can be."""
     costs = [each.cost_usd for each in (one, other) if each.cost_usd is not None]
     return Usage(
-        input=one.input + other.input,
-        output=one.output + other.output,
-        cache_read=one.cache_read + other.cache_read,
-        cache_write=one.cache_write + other.cache_write,
+        input=min(COUNT_MAX, one.input + other.input),
+        output=min(COUNT_MAX, one.output + other.output),
+        cache_read=min(COUNT_MAX, one.cache_read + other.cache_read),
+        cache_write=min(COUNT_MAX, one.cache_write + other.cache_write),
         cost_usd=sum(costs) if costs else None,
         model=other.model or one.model,
     )

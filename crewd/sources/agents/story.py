@@ -18,6 +18,7 @@ from crewd.model.agent import AgentView, OpenTool, Profile
 from crewd.model.failure import ErrorClass, Exit, Failure
 from crewd.model.run import Usage
 from crewd.policy.handling import handling_of
+from crewd.policy.retry import DELAY_MAX
 from crewd.sources.agents.account import Account
 from crewd.sources.agents.readers import READERS
 from crewd.sources.agents.signs import (
@@ -92,7 +93,7 @@ class Story:
         self._latest_error = b""
         self._errors_repeated = 0
         self._gaps: deque[int] = deque(maxlen=GAPS_MAX)
-        self._usual = 0
+        self._usual: int | None = 0  # None: to be worked out anew
         self._at_new = 0  # tokens used when it last did something new
         self._refused: Failure | None = None
         self._throttled_until: float | None = None
@@ -109,18 +110,25 @@ class Story:
 
     def hear(self, stream: Stream, line: bytes | TooLong, now: float, wall: float) -> list[Sign]:
         """Take in one line, and give the signs that it holds."""
+        signs = self.understand(stream, line)
+        self.turn_to(stream, line, wall)
+        for sign in signs:
+            self.take(sign, now)
+        return signs
+
+    def understand(self, stream: Stream, line: bytes | TooLong) -> list[Sign]:
+        """The signs that a line holds. A thread may do it: what is shown meanwhile stays as it was."""
+        if isinstance(line, TooLong):
+            return [Noise()] if stream == "stdout" else []
+        return list(self._signs(stream, line))
+
+    def turn_to(self, stream: Stream, line: bytes | TooLong, wall: float) -> None:
+        """Begin with a line, the signs of which are taken next."""
         self._wall, self._stream = wall, stream
         if isinstance(line, bytes) and not self._moves and SESSION_GONE.search(line[:LAST_WORDS_MAX]):
             self._is_gone = True
         if stream == "stdout":
             self._lines += 1
-        if isinstance(line, TooLong):
-            signs: list[Sign] = [Noise()] if stream == "stdout" else []
-        else:
-            signs = list(self._signs(stream, line))
-        for sign in signs:
-            self._take(sign, now)
-        return signs
 
     def view(self, now: float) -> AgentView:
         """How it stands at `now`."""
@@ -146,7 +154,7 @@ class Story:
             repeats=self._repeats,
             errors_repeated=self._errors_repeated,
             tokens_since_new=max(0, self._account.tokens - self._at_new),
-            tokens_usual=self._usual,
+            tokens_usual=self._tokens_usual(),
             looped=self._looped,
             ended=self._finished is not None,
             unknown=dict(self._unknown),
@@ -215,7 +223,8 @@ class Story:
     def _understood(self) -> bool:
         return self._known > 0 or self._lines == 0
 
-    def _take(self, sign: Sign, now: float) -> None:
+    def take(self, sign: Sign, now: float) -> None:
+        """Add one sign of the line that was turned to."""
         match sign:
             case Moved():
                 self._progressed()
@@ -313,15 +322,19 @@ class Story:
         self._new += 1
         self._gaps.append(max(0, self._account.tokens - self._at_new))
         self._at_new = self._account.tokens
-        if len(self._gaps) >= GAPS_TELLING:
-            self._usual = int(statistics.median(self._gaps))
+        self._usual = None  # a line may hold thousands of calls, and somebody asks now and then
+
+    def _tokens_usual(self) -> int:
+        if self._usual is None:
+            self._usual = int(statistics.median(self._gaps)) if len(self._gaps) >= GAPS_TELLING else 0
+        return self._usual
 
     def _was_refused(self, sign: Refused, now: float) -> None:
         wait = sign.failure.retry_after
         if wait is None and sign.until is not None:
-            wait = max(0.0, sign.until - self._wall)
+            wait = self._left(sign.until)
         if wait is None and self._limited_until is not None and sign.failure.error_class is ErrorClass.RATE_LIMITED:
-            wait = max(0.0, self._limited_until - self._wall)
+            wait = self._left(self._limited_until)
         self._refused = replace(sign.failure, retry_after=wait)
         if wait is not None:
             self._throttled_until = now + wait
@@ -335,10 +348,14 @@ class Story:
             self._limited_until = None
             return
         self._limited_until = sign.until
-        wait = max(0.0, sign.until - self._wall) if sign.until is not None else None
+        wait = self._left(sign.until) if sign.until is not None else None
         words = f"the account's limit {sign.name} is reached".replace("  ", " ")
         self._refused = Failure(ErrorClass.RATE_LIMITED, words, code="account_limit", retry_after=wait)
         self._throttled_until = now + wait if wait is not None else float("inf")
+
+    def _left(self, until: float) -> float:
+        """Seconds until a wall time that an agent names; whoever names one in ten years is not believed."""
+        return min(DELAY_MAX, max(0.0, until - self._wall))
 
     def _deny(self, tool: str) -> None:
         self._known += 1
@@ -387,7 +404,7 @@ class Story:
         if failure.error_class is ErrorClass.RATE_LIMITED and failure.retry_after is None:
             waits = [each.retry_after for each in (other, self._refused) if each is not None and each.retry_after]
             if self._limited_until is not None:
-                waits = [max(0.0, self._limited_until - self._wall)]
+                waits = [self._left(self._limited_until)]
             failure = replace(failure, retry_after=waits[0] if waits else None)
         return _guided(failure)
 

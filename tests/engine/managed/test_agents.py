@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crewd.engine.managed import listening
 from crewd.model.failure import ErrorClass, Failure
 from crewd.model.plan import BudgetPlan, ResumePlan, RetryPolicy, StopPlan, StopStep, TaskPlan, WatchPlan
 from tests.engine.managed.workshop import AT_ONCE, Workshop, opened, shell, task
@@ -119,6 +120,30 @@ def test_a_long_wait_gives_the_slot_to_others_and_closes_the_door_of_its_provide
             await w.actions.cancel("r", "", reason="enough", actor="test")
 
     asyncio.run(story())
+
+
+def test_a_rate_limit_without_a_time_costs_no_attempt_however_often_it_comes(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with opened(tmp_path / "state") as w:
+            limited = "begin(); end(is_error=True, api_error_status=429)"
+            retry = RetryPolicy(max_attempts=2, base=0.05, cap=0.1)
+            await w.submit("r", agent(tmp_path, limited, retry=retry, watch=WatchPlan(park_after=0.05)))
+            await w.until(lambda: len(w.task("r", "a").attempts) >= 3)
+            task = w.task("r", "a")
+            assert task.counted == 0
+            assert set(w.classes("r", "a")) == {"rate_limited"}
+            assert not w.violated
+            await w.actions.cancel("r", "", reason="enough", actor="test")
+
+    asyncio.run(story())
+
+
+def test_one_that_said_that_it_is_done_and_does_not_leave_has_done_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "EXIT_PATIENCE", 0.2)
+    w = run(tmp_path, agent(tmp_path, "begin(); say(); end(); wait(60)"))
+    assert w.states("r") == {"a": "completed"}
 
 
 def test_a_short_wait_is_waited_for(tmp_path: Path) -> None:
