@@ -42,7 +42,7 @@ def proven(process: Bystander, known: Known, here: Here, now: float) -> Proof | 
     if process.identity.pid in known.living:
         return Spared("a run that has not ended names its pid")
     if any(name != TASK_ID for name, _ in process.marks):
-        return _by_marks(process, known, now)
+        return _by_marks(process, known, here, now)
     return _by_record(process, known, here, now)
 
 
@@ -74,7 +74,7 @@ def search(
     return Sighting(tuple(found), tuple((table[pid], why) for pid, why in sorted(spared.items())))
 
 
-def _by_marks(process: Bystander, known: Known, now: float) -> Proof | Spared:
+def _by_marks(process: Bystander, known: Known, here: Here, now: float) -> Proof | Spared:
     if not process.readable:
         return Spared("its environment could not be read to its end")
     owners: list[Owner] = []
@@ -102,6 +102,10 @@ def _by_marks(process: Bystander, known: Known, now: float) -> Proof | Spared:
     # The innermost says most: a run that an agent started below a managed attempt names itself beside that.
     owner = next((each for each in reversed(owners) if not each.task_id), owners[-1])
     names = sorted({name for name, _ in process.marks if name != TASK_ID})
+    space = process.identity.pid_namespace
+    if space and here.pid_namespace and space != here.pid_namespace:
+        # The same path may be another folder there. A sandbox below an orphan goes with it all the same.
+        return Spared("it lives in another pid namespace, where its folder may be another one", owner)
     task_id = owner.task_id or next((value for name, value in process.marks if name == TASK_ID), "")
     return Proof(owner, task_id, f"its environment names it ({', '.join(names)})")
 

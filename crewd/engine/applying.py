@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -50,7 +50,7 @@ class Applier:
     redact: Callable[[str], str] = str
     wake: Callable[[], None] = lambda: None  # has the patrol look soon
     run_command: RunCommand = run_command
-    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _applying: int = 0  # plans
 
     async def run(self) -> None:
         """Apply until cancelled. A command under way is ended then; the next crewd looks what came of it."""
@@ -58,7 +58,8 @@ class Applier:
             while True:
                 await self.recovering.woken.wait()
                 self.recovering.woken.clear()
-                for plan_id in self.recovering.take_ready(self.clock.read().wall):
+                for plan_id in self.recovering.take_ready(self.clock.read().wall, AT_ONCE - self._applying):
+                    self._applying += 1
                     group.create_task(self._apply(plan_id), name=f"recovery {plan_id}")
 
     def plans(self, *, state: str, limit: int) -> Sequence[RecoveryPlan]:
@@ -111,14 +112,14 @@ class Applier:
 
     async def _apply(self, plan_id: str) -> None:
         try:
-            async with self._slots:
-                await self._apply_one(self.recovering.plans[plan_id])
+            await self._apply_one(self.recovering.plans[plan_id])
         except (LedgerFailed, BatchRefused) as error:
             # Not begun: a later round hands it over again. Begun: its run is watched until the deadline.
             log.error("recovery.not_recorded", plan=plan_id, error=str(error))  # noqa: TRY400 - it says it all
         except Exception:
             log.exception("recovery.defect", plan=plan_id)  # it costs this plan its command, and crewd nothing
         finally:
+            self._applying -= 1
             self.recovering.busy.discard(plan_id)
             self.wake()
 

@@ -104,6 +104,9 @@ class Incidents:
             if incident.snoozed_until is not None and not is_snoozed(incident, wall):
                 news.append(self._put(_unsnoozed(incident, wall), "snooze_over"))
             elif incident.damped:
+                if incident.penalty_at > wall:  # the clock was set back: the quiet is counted from here
+                    incident = msgspec.structs.replace(incident, penalty_at=wall)
+                    self.open[incident.subject][incident.cause] = incident
                 before = _penalty(incident)
                 now = eased(before, wall, damping(options))
                 if now is not before:

@@ -1,7 +1,8 @@
 """Letters: dead letters, each told once, and an incident when a crew has too many within an hour.
 
-Runtimes write some; crewd itself writes one for each worker of an observed run that stays dead. Those of managed runs
-are their engine's: they are only counted here.
+Runtimes write some; crewd itself writes one for each worker of an observed run that stays dead, unless its runtime
+gave up that attempt itself: then its letter, in its own words, is the one. Those of managed runs are their engine's:
+they are only counted here.
 """
 
 from collections import Counter
@@ -17,11 +18,13 @@ from crewd.model.event import Event
 from crewd.model.failure import ErrorClass
 from crewd.model.look import OWN_LETTERS, DeadLetter
 from crewd.model.moment import Reading
+from crewd.model.run import Run, Task
 from crewd.model.verdict import Incident, Level
 from crewd.policy.fingerprint import fingerprint
 from crewd.telemetry.rates import SlidingWindow
 
 HOUR = 3600.0
+TOO_MANY = "dead_letters:"  # cause of an incident, before the name of the crew
 Attempt = tuple[str, str, int]  # run id, task id, attempt
 
 
@@ -37,6 +40,7 @@ class Letters:
     own: dict[Attempt, DeadLetter] = field(default_factory=dict)  # open letters that crewd itself wrote
     # Crew -> open letters of managed runs, which come and go as crewd's own do; those of runtimes stay.
     managed: Callable[[], Mapping[str, tuple[int, float | None]]] = dict
+    _theirs: dict[tuple[str, str], float] = field(default_factory=dict)  # task -> the latest letter of its runtime
     _window: SlidingWindow = field(default_factory=lambda: SlidingWindow(HOUR))
     _crews: set[str] = field(default_factory=set)  # crews with letters in the window
     _dead: dict[Attempt, int] = field(default_factory=dict)  # dead, and not given up: for so many rounds
@@ -53,6 +57,17 @@ class Letters:
         self.open.update(
             {crew: (count - theirs[crew], oldest) for crew, (count, oldest) in open.items() if count > theirs[crew]}
         )
+
+    def recall_hour(
+        self, letters: Iterable[tuple[float, str]], exceeded: Iterable[str], running: float, wall: float
+    ) -> None:
+        """Take over which letters the last hour saw, and which crews are known to have had too many by then."""
+        for at, crew in letters:
+            if wall - HOUR < at <= wall:
+                self._window.add(crew, running - (wall - at))
+                self._crews.add(crew)
+        self.exceeded.update(exceeded)
+        self._crews.update(self.exceeded)
 
     def note(self, letter: DeadLetter, running: float) -> None:
         """A managed task was given up: it counts towards the threshold of its crew."""
@@ -85,16 +100,19 @@ class Letters:
                 continue
             elif dead_for + 1 >= rounds:
                 del self._dead[attempt]
-                self._give_up(*found, now, running, tidings)
+                if not self._is_theirs(found[1].task, attempt):
+                    self._give_up(*found, now, running, tidings)
             else:
                 self._dead[attempt] = dead_for + 1
 
     def refute(self, attempt: Attempt, why: str, now: Reading, tidings: Tidings) -> None:
         """An attempt lives, or ended well: crewd's own letter about it was wrong, and is taken back."""
+        self._take_back(attempt, f"it was not dead: {why}", now, tidings)
+
+    def _take_back(self, attempt: Attempt, note: str, now: Reading, tidings: Tidings) -> None:
         letter = self.own.pop(attempt, None)
         if letter is None:
             return
-        note = f"it was not dead: {why}"
         tidings.letters_settled.append(
             msgspec.structs.replace(letter, state="discarded", settled_at=now.wall, settled_by="daemon", note=note)
         )
@@ -113,19 +131,21 @@ class Letters:
     def take(self, letters: tuple[DeadLetter, ...], now: Reading, running: float, tidings: Tidings) -> None:
         """Take in letters as they were read; the same one read again changes nothing."""
         for letter in letters:
+            self._note_theirs(letter)
             if letter.key in self.known:
                 continue
             self.known.add(letter.key)
             run = self.book.known(letter.run_id)
+            merged = self._merge(letter, run, now, tidings)
             crew = run.crew if run is not None else ""
             self._count(crew, letter.at)
-            if letter.at is None or letter.at > now.wall - HOUR:
-                # History that is read for the first time is no storm.
+            if not merged and (letter.at is None or letter.at > now.wall - HOUR):
+                # History that is read for the first time is no storm; what is merged has been counted.
                 self._window.add(crew, running)
                 self._crews.add(crew)
             error = self.redact(letter.error)
-            if error != letter.error:
-                letter = msgspec.structs.replace(letter, error=error)
+            if (error, crew) != (letter.error, letter.crew):
+                letter = msgspec.structs.replace(letter, error=error, crew=crew)
             tidings.letters.append(letter)
             tidings.tell(_added(letter, crew, now.wall))
 
@@ -146,7 +166,7 @@ class Letters:
         return [
             Incident(
                 "crewd",
-                f"dead_letters:{crew}",
+                f"{TOO_MANY}{crew}",
                 "warning",
                 f"crew {crew} had more than {per_hour} dead letters within an hour; their errors tell what is common",
                 wall,
@@ -154,6 +174,26 @@ class Letters:
             )
             for crew in sorted(self.exceeded)
         ]
+
+    def _note_theirs(self, letter: DeadLetter) -> None:
+        """Remember when a runtime last gave up a task. Of a letter without a time nobody knows the attempt."""
+        if letter.at is not None:
+            task = letter.run_id, letter.task_id
+            self._theirs[task] = max(letter.at, self._theirs.get(task, letter.at))
+
+    def _merge(self, letter: DeadLetter, run: Run | None, now: Reading, tidings: Tidings) -> bool:
+        """A runtime gave up what crewd had given up before it: its letter is the one, and crewd's is taken back."""
+        for task in run.tasks if run is not None and self.own else ():
+            attempt = letter.run_id, task.task_id, task.attempt
+            if task.task_id == letter.task_id and attempt in self.own and self._is_theirs(task, attempt):
+                self._take_back(attempt, f"its runtime gave it up as well: {letter.key}", now, tidings)
+                return True
+        return False
+
+    def _is_theirs(self, task: Task, attempt: Attempt) -> bool:
+        """Whether the runtime itself gave up this very attempt: its letter was written after the attempt began."""
+        at = self._theirs.get(attempt[:2])
+        return at is not None and (task.started_at is None or at >= task.started_at)
 
     def _is_read(self, entry: Entry, worker: Worker) -> bool:
         """Whether this round knows anything of it: the result that it left may be what could not be read."""

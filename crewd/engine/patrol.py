@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import structlog
 
 from crewd.detection.explain import explain
 from crewd.detection.gradient import Restraint, is_flapping
@@ -36,7 +37,7 @@ from crewd.engine.incidents import (
 )
 from crewd.engine.intake import Intake
 from crewd.engine.judging import AT_ONCE, Court, due_from, is_due, judge_worker
-from crewd.engine.letters import Letters
+from crewd.engine.letters import TOO_MANY, Letters
 from crewd.engine.lookout import Lookout
 from crewd.engine.options import PatrolOptions
 from crewd.engine.oversight import Oversight
@@ -59,6 +60,7 @@ from crewd.telemetry.listener import Listener
 STRANGERS_TOLD = 100  # incidents at once for runs that could never be read
 LOOKED_AT_ONCE = 100  # processes
 REST_MIN = 0.05  # seconds: a daemon whose rounds take too long still lets others run
+log = structlog.get_logger("crewd.patrol")
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +125,13 @@ class Patrol:
         self.book.remember(memory.runs, {(row.run_id, row.task_id, row.attempt): row.standing.level for row in rows})
         self.letters.known.update(memory.letter_keys)
         self.letters.recall(memory.letters_open, memory.managed_letters, memory.own_letters)
+        too_many = [each.cause for each in memory.incidents_open if each.cause.startswith(TOO_MANY)]
+        self.letters.recall_hour(
+            memory.letters_at,
+            [cause.removeprefix(TOO_MANY) for cause in too_many],
+            self.pace.running,
+            self.clock.read().wall,
+        )
         self.recovering.recall(memory.recoveries)
         for verdict in memory.verdicts_open:
             self.verdicts.recall(verdict)
@@ -260,13 +269,24 @@ class Patrol:
                     if worker.silence(observed) > self.pace.running:
                         figures.violations.append("I18")  # silence beyond our own running time cannot be observed
             entry.due_at = min(due_from(entry, worker) for worker in entry.workers.values())
-        self.shadowing.step(self.book, court, self.recorder.tidings)
+        self._shadow(court)
         self._live = live
         dead_window = self.thresholds.dead_after
         brake = self.braking.step(live, self.pace.running, dead_window, self._common_cause(), now.wall)
         self.recorder.tidings.tell(*brake)
         counts = self.pace.regular and not self.pace.hold.on and not self.braking.why
         self.letters.bury(self.options.dead_rounds, counts, now, self.pace.running, self.recorder.tidings)
+
+    def _shadow(self, court: Court) -> None:
+        """Try what is only tried: a defect of it costs what it would have told."""
+        try:
+            self.shadowing.step(self.book, court, self.recorder.tidings)
+        except Exception as error:
+            if not self.shadowing.failed:
+                log.exception("shadowing.defect")
+            self.shadowing.failed = f"{type(error).__name__}: no override is tried; the log tells where. Report it"
+        else:
+            self.shadowing.failed = ""
 
     def _oversee(self, now: Reading) -> None:
         """JUDGE crewd itself: what concerns no single worker, and the engine of managed runs."""
@@ -298,7 +318,20 @@ class Patrol:
         self._tell_incidents(self.desk.serve(now.wall), now)
 
     async def _recover(self, now: Reading) -> None:
-        """DECIDE what to propose for interrupted runs of others; the applier does what a person approves."""
+        """DECIDE what to propose for interrupted runs of others; the applier does what a person approves.
+
+        A defect of it costs what it would have proposed, never the round; the health of crewd tells it.
+        """
+        try:
+            await self._plan_recovery(now)
+        except Exception as error:
+            if not self.recovering.failed:
+                log.exception("recovery.defect")
+            self.recovering.failed = f"{type(error).__name__}: no run is recovered; the log tells where. Report it"
+        else:
+            self.recovering.failed = ""
+
+    async def _plan_recovery(self, now: Reading) -> None:
         await self.recovering.look(
             now,
             self.witness.here(now),
@@ -444,7 +477,7 @@ class Patrol:
             hold_seconds_left=hold.seconds_left,
             brake=self.braking.why,
             local_health=self.pace.health,
-            degraded=({"ledger": self.recorder.failed} if self.recorder.failed else {}) | self.oversight.degraded(),
+            degraded=self._degraded(),
             parts={"patrol": True, "ledger": not self.recorder.failed} | self.oversight.parts(),
         )
         snapshot = self.picture.take(
@@ -462,6 +495,14 @@ class Patrol:
         )
         touched.clear()
         return snapshot
+
+    def _degraded(self) -> dict[str, str]:
+        own = {
+            "ledger": self.recorder.failed,
+            "recovery": self.recovering.failed,
+            "shadowing": self.shadowing.failed,
+        }
+        return {part: why for part, why in own.items() if why} | self.oversight.degraded()
 
 
 def _row(entry: Entry, worker: Worker, explained: Snapshot | None = None) -> StandingRow:

@@ -38,6 +38,7 @@ from crewd.policy.recovery import (
     plan_id_of,
 )
 
+CLOCK_SLACK = 1.0  # seconds that the due time of a plan may lie beyond its delay
 NO_LOG = LogSeen(None, why="this runtime writes no event log")
 LogReader = Callable[[str], LogSeen]  # folder of a run -> what the end of its event log says
 
@@ -65,6 +66,7 @@ class Recovering:
     redact: Callable[[str], str] = str
     plans: dict[str, RecoveryPlan] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)  # plans whose command is being run: the applier's
+    failed: str = ""  # what of the latest look could not be done, which is a defect
     woken: asyncio.Event = field(default_factory=asyncio.Event)  # something may be applied
     _ready: dict[str, None] = field(default_factory=dict)  # approved, and interrupted as of the latest round
     _open: dict[str, str] = field(default_factory=dict)  # run id -> its plan that has not ended
@@ -104,10 +106,10 @@ class Recovering:
     ) -> None:  # fmt: skip
         """Follow one round. `settle`: seconds between two looks that agree that a process is gone; `restraint`: why
         nobody may get worse just now (hold, brake); `counted`: observed seconds since the round before."""
+        self._ready.clear()
         for run_id in touched:
             self._meet(run_id)
         found: dict[str, Interruption] = {}
-        self._ready.clear()
         for run_id in {*self._running, *self._open}:
             plan = self.open_plan(run_id)
             if plan is not None and plan.plan_id in self.busy:
@@ -146,9 +148,12 @@ class Recovering:
         if any(self._is_due(plan_id, wall) for plan_id in self._ready):
             self.woken.set()
 
-    def take_ready(self, wall: float) -> list[str]:
-        """Give the applier the ids of plans whose run is interrupted as of the latest round, each once."""
-        taken = [plan_id for plan_id in self._ready if self._is_due(plan_id, wall)]
+    def take_ready(self, wall: float, most: int) -> list[str]:
+        """Give the applier the ids of plans whose run is interrupted as of the latest round, each once.
+
+        `most`: how many it can begin at once. What waits is looked at again by each round, as its run may go on.
+        """
+        taken = [plan_id for plan_id in self._ready if self._is_due(plan_id, wall)][:most]
         for plan_id in taken:
             del self._ready[plan_id]
             self.busy.add(plan_id)
@@ -165,7 +170,10 @@ class Recovering:
 
     def _is_due(self, plan_id: str, wall: float) -> bool:
         plan = self.plans[plan_id]
-        return plan.state is PlanState.APPROVED and plan.plan_id not in self.busy and (plan.due_at or 0.0) <= wall
+        if plan.state is not PlanState.APPROVED or plan.plan_id in self.busy:
+            return False
+        left = (plan.due_at or 0.0) - wall
+        return left <= 0 or left > (plan.delay or 0.0) + CLOCK_SLACK  # else a clock set back would put it off as far
 
     def _keep(self, plan: RecoveryPlan) -> None:
         self.plans.pop(plan.plan_id, None)

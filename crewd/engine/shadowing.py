@@ -25,6 +25,7 @@ class Shadowing:
     """How workers would stand under the shadow override that fits them. A restarted crewd begins anew."""
 
     standings: dict[Key, Standing] = field(default_factory=dict)
+    failed: str = ""  # what of the latest step could not be done, which is a defect
 
     def step(self, book: Book, court: Court, tidings: Tidings) -> None:
         """Judge those once more whom a shadow fits, after the real judgement. Without shadows it costs nothing.

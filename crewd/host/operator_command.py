@@ -78,9 +78,11 @@ async def _over(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     pidfd = os.pidfd_open(process.pid)
     loop.add_reader(pidfd, exited.set)
+    in_time = False
     try:
         async with asyncio.timeout(seconds):
             await exited.wait()
+        in_time = True
         return True
     except TimeoutError:
         _signal(process, signal.SIGTERM)
@@ -89,8 +91,9 @@ async def _over(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
                 await exited.wait()
         return False
     finally:
-        # Its leader is not reaped yet, so that the number of its group is nobody else's.
-        if not exited.is_set():
+        # Its leader is not reaped yet, so that the number of its group is nobody else's. One that heard SIGTERM may
+        # leave others in the group who did not: its next attempt must not run beside them.
+        if not in_time:
             _signal(process, signal.SIGKILL)
         loop.remove_reader(pidfd)
         os.close(pidfd)

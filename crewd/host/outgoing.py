@@ -54,6 +54,8 @@ class Outgoing:
         deadline.start()
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.connect()
+            self._go_on()
             connection.request(method, path, body, {"Connection": "close", **headers})
             answer = connection.getresponse()
             found = Answered(answer.status, _retry_after(answer.getheader("Retry-After")))
@@ -68,6 +70,12 @@ class Outgoing:
             with self._turn:
                 self._connection = None
             connection.close()
+
+    def _go_on(self) -> None:
+        """Stop where the time ran out before there was a socket to cut. Raises TimeoutError."""
+        with self._turn:
+            if self._cut:
+                raise TimeoutError
 
     def abort(self) -> None:
         """Cut off the request at hand, from another thread; without one, nothing happens."""

@@ -60,6 +60,7 @@ class Memory(msgspec.Struct, frozen=True):
     incidents_closed: tuple[Incident, ...] = ()  # the newest that are resolved, oldest end first: they may come back
     letter_keys: frozenset[str] = frozenset()
     letters_open: Mapping[str, tuple[int, float | None]] = {}  # crew -> (letters, oldest wall time)
+    letters_at: tuple[tuple[float, str], ...] = ()  # wall time and crew of the newest that stood, oldest first
     cursors: Mapping[str, str] = {}
     managed: Mapping[str, ManagedRun] = {}  # runs that have not ended
     tasks: Mapping[tuple[str, str], ManagedTask] = {}  # all tasks of those runs

@@ -14,6 +14,7 @@ from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident, Outcome
 
 CLOSED_MAX = 1000  # incidents that are over: one that comes back did so within minutes
+LETTERS_MAX = 10_000  # that are counted within an hour
 OPEN = "open"  # the state of a letter that waits for somebody
 
 _ENDED_AT = 5  # column of `managed_runs`
@@ -45,6 +46,7 @@ def recall(connection: apsw.Connection) -> Memory:
             incidents_closed=_latest_closed(incidents),
             letter_keys=frozenset(each.key for _, each in letters),
             letters_open=_count(open_letters),
+            letters_at=_latest(letters),
             cursors=rows.read_cursors(execute("SELECT * FROM cursors")),
             managed=managed,
             tasks=_managed_tasks(connection, managed),
@@ -89,6 +91,12 @@ def _managed_tasks(connection: apsw.Connection, runs: Mapping[str, ManagedRun]) 
             if row[0] in runs and (row[0], row[1]) not in tasks:
                 raise cells.Unsound(f"the managed task {(row[0], row[1])!r} is missing from the index by run")
     return tasks
+
+
+def _latest(letters: Iterable[tuple[str, DeadLetter]]) -> tuple[tuple[float, str], ...]:
+    """When the newest letters were written, without those that crewd itself took back: they were none."""
+    stood = ((each.at, crew) for crew, each in letters if (each.state, each.settled_by) != ("discarded", "daemon"))
+    return tuple(sorted((at, crew) for at, crew in stood if at is not None)[-LETTERS_MAX:])
 
 
 def _count(letters: Iterable[tuple[str, DeadLetter]]) -> dict[str, tuple[int, float | None]]:

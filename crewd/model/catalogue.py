@@ -58,7 +58,7 @@ EVENTS: Mapping[str, str] = {
     "incident.resolved": "It is over.",
     "deadletter.added": "A task was given up, by its runtime or by crewd; `data` has the reason and the words.",
     "deadletter.redriven": "A dead letter got a new budget of attempts.",
-    "deadletter.discarded": "A person wanted a dead letter no more.",
+    "deadletter.discarded": "A dead letter is wanted no more: by a person, or it was wrong, or told twice.",
     "deadletter.parole_offered": "What caused dead letters is gone; `data` names them and the one to try first.",
     "deadletter.threshold_exceeded": "One crew had more dead letters within an hour than the threshold.",
     "recovery.planned": "A run of another runtime was interrupted; `data` has the plan, which waits for a person.",

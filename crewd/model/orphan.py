@@ -75,7 +75,8 @@ class Spared(msgspec.Struct, frozen=True):
     """Why a process that has to do with runs is left alone."""
 
     because: str
-    # Of a process that would be proven, had it not started after the end of this owner: a child of an orphan does so.
+    # Of a process that would be proven, had it not started after the end of this owner, or in a pid namespace of its
+    # own: a child of an orphan does so.
     late_for: Owner | None = None
 
 

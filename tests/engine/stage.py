@@ -120,6 +120,7 @@ class MemoryLedger:
             incidents_open=tuple(i for i in self.incidents.values() if i.resolved_at is None),
             incidents_closed=tuple(i for i in self.incidents.values() if i.resolved_at is not None),
             letter_keys=frozenset(self.letters),
+            letters_at=tuple(sorted((each.at or 0.0, each.crew) for each in self.letters.values())),
             recoveries=tuple(self.recoveries.values()),
             own_letters=tuple(
                 each for key, each in self.letters.items() if key.startswith(OWN_LETTERS) and each.state == "open"

@@ -254,12 +254,13 @@ def test_the_ledger_gives_crewds_own_open_letters_back_and_no_others(tmp_path: P
         ledger = Ledger.open(tmp_path, FakeClock())
         tidings = Tidings(letters=[own, gone, theirs])
         await ledger.commit(tidings.batch())
-        tidings = Tidings(letters_settled=[msgspec.structs.replace(gone, state="discarded")])
+        tidings = Tidings(letters_settled=[msgspec.structs.replace(gone, state="discarded", settled_by="daemon")])
         assert not tidings.empty()
         await ledger.commit(tidings.batch())
         memory = ledger.recall()
         assert memory.own_letters == (own,) and memory.letters_open["crew"][0] == 2
         assert {own.key, gone.key, theirs.key} == memory.letter_keys
+        assert memory.letters_at == ((NOW.wall, "crew"),) * 2  # what was taken back is not counted
         await ledger.close()
 
     asyncio.run(scene())
@@ -290,3 +291,79 @@ def test_rounds_in_which_one_attempt_was_dead_are_not_held_against_the_next() ->
             letters.died(entry, entry.workers["t"])
         letters.bury(2, True, NOW, 100.0, tidings)
     assert tidings.letters == []
+
+
+def theirs(at: float, key: str = "fake:1") -> DeadLetter:
+    return DeadLetter("r", "t", "heartbeat-dead", "heartbeat-dead", 0, "", at, "fake", key)
+
+
+def test_whom_its_runtime_gave_up_crewd_does_not_give_up_as_well_nor_does_the_next_crewd() -> None:
+    async def scene(stage: Stage) -> None:
+        began = stage.clock.wall
+        stage.source.put(run(task(beat=1, started_at=began)))
+        stage.source.letters.append(theirs(began + 10))
+        await stage.seconds(400)
+        assert stage.levels()[-1] == "dead"
+        stage.restart()
+        stage.source.letters.append(theirs(began + 10))  # it is read anew
+        await stage.seconds(400)
+
+    stage = play(scene)
+    assert stage.levels()[-1] == "dead" and list(stage.ledger.letters) == ["fake:1"]
+    assert stage.ledger.letters["fake:1"].crew == "crew"
+    assert len(stage.told("deadletter.added")) == 1
+
+
+def test_a_letter_of_the_runtime_about_a_former_attempt_is_no_letter_of_this_one() -> None:
+    async def scene(stage: Stage) -> None:
+        began = stage.clock.wall
+        stage.source.put(run(task(beat=1, started_at=began)))
+        stage.source.letters.append(theirs(began - 10))
+        await stage.seconds(400)
+
+    assert list(play(scene).ledger.letters) == ["fake:1", "crewd:r/t/1"]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_its_runtime_gives_up_after_crewd_did_is_one_letter_and_the_runtimes(ended: bool) -> None:
+    async def scene(stage: Stage) -> None:
+        began = stage.clock.wall
+        stage.source.put(run(task(beat=1, started_at=began)))
+        await stage.seconds(400)
+        assert list(stage.ledger.letters) == ["crewd:r/t/1"]
+        stage.source.letters.append(theirs(stage.clock.wall))
+        if ended:
+            stage.source.put(run(task(beat=1, started_at=began, status=TaskStatus.FAILED), status=RunStatus.FAILED))
+        snapshot = await stage.rounds(1)
+        assert snapshot.dead_letters["crew"][0] == 1
+
+    stage = play(scene, dead_letters_per_hour=1)
+    assert stage.told("deadletter.threshold_exceeded") == []  # one task given up is one, whoever says so
+    assert {key: each.state for key, each in stage.ledger.letters.items()} == {
+        "crewd:r/t/1": "discarded",
+        "fake:1": "open",
+    }
+    assert stage.ledger.letters["crewd:r/t/1"].note == "its runtime gave it up as well: fake:1"
+
+
+def test_a_crew_with_too_many_letters_is_told_once_and_over_when_their_hour_is_whatever_restarts() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(beat=1)))
+        for number in range(4):
+            stage.source.letters.append(theirs(stage.clock.wall, f"fake:{number}"))
+        await stage.seconds(600)
+        stage.restart()
+        await stage.seconds(600)
+        assert too_many(stage) == ["incident.opened"]
+        await stage.seconds(3000)
+        stage.restart()
+        await stage.seconds(100)
+
+    stage = play(scene)
+    assert too_many(stage) == ["incident.opened", "incident.resolved"]
+    assert len(stage.told("deadletter.threshold_exceeded")) == 1
+
+
+def too_many(stage: Stage) -> list[str]:
+    events = stage.ledger.events
+    return [each.type for each in events if each.data.get("cause") == "dead_letters:crew"]

@@ -72,6 +72,7 @@ def test_everything_committed_is_recalled_after_a_restart(tmp_path: Path) -> Non
         incidents_open=(an_incident(),),
         letter_keys=frozenset({"run-1/build/2"}),
         letters_open={"grün": (1, 90.0)},
+        letters_at=((90.0, "grün"),),
         cursors={"sink:events": "17"},
     )
 

@@ -60,6 +60,7 @@ def test_what_is_at_work_is_recalled_and_what_has_ended_is_history(tmp_path: Pat
     assert using(tmp_path, committing(everything_managed())) == Memory(
         letter_keys=frozenset({"nightly-1/test/5", "nightly-0/test/5"}),
         letters_open={"grün": (1, 90.0)},
+        letters_at=((90.0, "grün"),) * 2,
         managed={"nightly-1": a_managed_run(key="monday")},
         tasks={
             ("nightly-1", "lint"): a_managed_task(),

@@ -169,6 +169,8 @@ def test_what_is_recalled_is_the_fold_of_what_was_committed(steps: list[Batch | 
     }
     letters = [letter for letter in fold.letters.values() if letter.state == "open"]
     assert sum(count for count, _ in memory.letters_open.values()) == len(letters)
+    stood = [each for each in fold.letters.values() if (each.state, each.settled_by) != ("discarded", "daemon")]
+    assert [at for at, _ in memory.letters_at] == sorted(each.at for each in stood if each.at is not None)
     of_managed = {letter.key: letter for letter in letters if letter.run_id in fold.managed}
     assert {letter.key: letter for letter in memory.managed_letters} == of_managed
     unordered = {
@@ -176,6 +178,7 @@ def test_what_is_recalled_is_the_fold_of_what_was_committed(steps: list[Batch | 
         "incidents_open": (),
         "incidents_closed": (),
         "letters_open": {},
+        "letters_at": (),
         "managed_letters": (),
     }
     assert msgspec.structs.replace(memory, **unordered) == fold.memory

@@ -56,6 +56,7 @@ def test_a_ledger_of_version_1_left_by_a_killed_daemon_still_opens(tmp_path: Pat
         incidents_closed=(an_incident("silent", resolved_at=5.0),),
         letter_keys=frozenset({"run-1/build/2"}),
         letters_open={"grün": (1, 90.0)},
+        letters_at=((90.0, "grün"),),
         cursors={"sink:events": "17"},
     )
     with Reader.open(tmp_path / "state") as reader:
@@ -102,6 +103,7 @@ def test_a_ledger_of_version_2_left_by_a_killed_daemon_still_opens(tmp_path: Pat
         last_seq=1,
         letter_keys=frozenset({"nightly-1/test/5", "nightly-0/test/5"}),
         letters_open={"grün": (1, 90.0)},
+        letters_at=((90.0, "grün"),) * 2,
         managed={"nightly-1": a_managed_run(key="monday")},
         tasks={
             ("nightly-1", "lint"): a_managed_task(),

@@ -7,7 +7,7 @@ costs no memory, and a crewd that dies forgets nothing. What was told is kept th
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -88,6 +88,7 @@ class Channel:
         self._failing_since: float | None = None  # monotonic; None: the latest message was delivered
         self._repeated_at = float("-inf")
         self._broken = False  # the latest turn failed
+        self._recalled = False  # `_told` is a former crewd's word, not compared yet with what is open
 
     def wake(self) -> None:
         """There may be something to tell."""
@@ -120,6 +121,7 @@ class Channel:
     async def _begin(self) -> None:
         if self._remembered:
             position = msgspec.json.decode(self._remembered, type=Position)
+            self._recalled = True
         else:
             # A channel that is new tells what is open now, and nothing of the past.
             seq = await self._in_thread(self._history.last_seq)
@@ -136,7 +138,11 @@ class Channel:
 
     async def _turn(self) -> float:
         """Read what is new, tell what may be told; returns how long there is nothing to do."""
+        open_before = await self._open() if self._recalled else {}
         read = await self._read()
+        if self._recalled and read == 0 and len(self._pending) < PENDING_MAX:
+            self._recalled = False
+            self._forget_pruned(open_before)
         await self._release(caught_up=read == 0)
         sent = await self._send_some()
         if self.options.format == "alertmanager" and self.options.kind == "webhook":
@@ -146,6 +152,12 @@ class Channel:
         if self._pending:
             return max(0.01, self._bucket.at(self._clock.read().mono).seconds_to_next)
         return POLL_SECONDS
+
+    def _forget_pruned(self, open_before: Container[str]) -> None:
+        """Let go of what was told and has ended, where the event of its end is kept no more: it may begin again."""
+        waiting = {each.key for each in self._pending}
+        for key in [key for key in self._told if key not in open_before and key not in waiting]:
+            del self._told[key]
 
     async def _read(self) -> int:
         if len(self._pending) >= PENDING_MAX:

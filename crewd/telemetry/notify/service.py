@@ -58,8 +58,8 @@ class Notifications:
                 channel.wake()
 
     def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
-        """Only a complete round is a sign of life."""
-        if self._dead_man is not None:
+        """Only a complete round is a sign of life: one that the ledger does not take reaches no channel."""
+        if self._dead_man is not None and "ledger" not in snapshot.health.degraded:
             self._dead_man.note_round()
 
     def figures(self) -> NotifyFigures:

@@ -59,6 +59,26 @@ async def test_after_a_restart_nothing_is_told_twice_and_what_opened_meanwhile_i
 
 
 @in_loop
+async def test_what_ended_while_a_channel_was_away_for_longer_than_events_are_kept_is_told_when_it_opens_again() -> (
+    None
+):
+    world = World()
+    with Receiver() as receiver:
+        world.options = World(url=receiver.url).options
+        async with world:
+            await world.settle()
+            world.log.open("r/a")
+            await world.until(lambda: len(receiver.got) == 1)
+            await world.settle()
+        del world.log.known["r/a", "dead"]  # its end was told to others, and pruned since
+        async with world:
+            await world.settle()
+            world.log.open("r/a")
+            await world.until(lambda: len(receiver.got) == 2)
+        assert told(receiver) == [("opened", "r/a")] * 2
+
+
+@in_loop
 async def test_a_new_channel_tells_what_is_open_and_nothing_of_the_past() -> None:
     world = World()
     world.log.open("r/old")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from crewd.host.clock import SystemClock
 from crewd.model.notice import HEARD
@@ -138,6 +139,20 @@ async def test_a_dead_man_ping_follows_each_complete_round_and_none_follows_no_r
             figures = world.service.figures()
             assert figures.dead_man_failures == 1
             assert figures.dead_man_at is not None
+
+
+@in_loop
+async def test_no_dead_man_ping_follows_a_round_that_the_ledger_did_not_take(tmp_path: Path) -> None:
+    file = tmp_path / "alive"
+    async with Service(NotifyOptions(dead_man=DeadManOptions(file=str(file), every=0.02))) as world:
+        health = replace_fields(snapshot().health, degraded={"ledger": "disk full"})
+        world.service.on_round(report(), snapshot(health=health))
+        await asyncio.sleep(0.2)
+        assert not file.exists(), "no channel hears of anything while the ledger cannot be written"
+        world.round()
+        async with asyncio.timeout(5):
+            while not file.exists():
+                await asyncio.sleep(0.01)
 
 
 @in_loop
