@@ -98,6 +98,7 @@ class Tasks:
                     known = (entry.version, View(run, watched))
                 except Exception:
                     # Whatever a worker wrote: it ends nobody's patrol. Its run is shown as it was.
+                    self.scheduler.conductor.defects["publish"] += 1
                     log.exception("publish.defect", run_id=run_id)
             if known is not None:
                 shown[run_id] = known
@@ -128,6 +129,7 @@ class Tasks:
                 await asyncio.to_thread(trim, list(self.scheduler.conductor.attempts.values()))
                 self.hands.tidy()
             except Exception:
+                self.scheduler.conductor.defects["trim"] += 1
                 log.exception("trim.defect")  # whoever keeps house ends nobody's work
             await asyncio.sleep(TRIM_EVERY)
 
@@ -146,6 +148,7 @@ class Tasks:
             except OSError as error:
                 log.warning("retention.failed", folder=self.options.folder, error=str(error))
             except Exception:
+                self.scheduler.conductor.defects["retention"] += 1
                 log.exception("retention.defect", folder=self.options.folder)
             await asyncio.sleep(RETENTION_EVERY)
 

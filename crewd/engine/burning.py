@@ -6,7 +6,7 @@ new. Whoever uses far more tokens than usual without one burns them; who repeats
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,7 +20,7 @@ from crewd.model.plan import BudgetPlan, WatchPlan
 from crewd.model.run import RUN_ENDED, TASK_ENDED, Run, Task, TaskStatus
 from crewd.model.verdict import Incident
 from crewd.policy.alarm import WARN, alarms, budget_alarms
-from crewd.policy.spending import Spending, Spent, spent
+from crewd.policy.spending import Spending, Spent, spent, together
 
 AT_WORK = (TaskStatus.RUNNING, TaskStatus.WAITING)
 CALLS_KNOWN_MAX = 1024  # different calls of one task that are told apart; the oldest are forgotten
@@ -143,13 +143,13 @@ class Burning:
         if not budgets.limit:
             return []
         live = self.used_by_crew()
-        day = _sum([self.spending.of_day(wall), *live.values()])
+        day = together([self.spending.of_day(wall), *live.values()])
         found = [
             Incident("crewd", "budget", "warning", alarm.words, wall, kind=alarm.then)
             for alarm in budget_alarms("day", budgets.day, day)
         ]
         for crew in sorted({*self.spending.crews(wall), *live}):
-            used = _sum([self.spending.of_crew(crew, wall), live.get(crew, Spent())])
+            used = together([self.spending.of_crew(crew, wall), live.get(crew, Spent())])
             found += [
                 Incident(
                     "crewd", f"budget:{crew}", "warning", f"crew {crew}: {alarm.words}", wall, crew, kind=alarm.then
@@ -166,7 +166,7 @@ class Burning:
             self._over += [(run.crew, spent(task.usage)) for task in over]
         if used:
             self._at_work[run.run_id] = run.crew, frozenset(used)
-            self.live.setdefault(run.crew, {})[run.run_id] = _sum(used.values())
+            self.live.setdefault(run.crew, {})[run.run_id] = together(used.values())
 
     def _uncount(self, run_id: str) -> frozenset[str]:
         """Take a run out of what is at work; returns the tasks that were."""
@@ -182,7 +182,7 @@ class Burning:
         parts = {crew: [*runs.values()] for crew, runs in self.live.items()}
         for crew, used in self._over:
             parts.setdefault(crew, []).append(used)
-        return {crew: _sum(each) for crew, each in parts.items()}
+        return {crew: together(each) for crew, each in parts.items()}
 
     def _followed(self, before: _Doing | None, task: Task) -> _Doing | None:
         """What is known of an attempt; None: it has done too little to say anything of it, or nobody tells."""
@@ -229,12 +229,3 @@ def _event(run: Run, task: Task, alarm: Alarm, wall: float) -> Event:
     # Whatever its owner wants done to managed tasks, nothing is done to this one.
     data: dict[str, object] = {"scope": alarm.scope, "then": WARN, "because": alarm.words}
     return task_event(EVENTS[alarm.cause], run, task, wall, data)
-
-
-def _sum(parts: Iterable[Spent]) -> Spent:
-    tokens, costs = 0, []
-    for part in parts:
-        tokens += part.tokens
-        if part.cost_usd is not None:
-            costs.append(part.cost_usd)
-    return Spent(tokens, sum(costs) if costs else None)

@@ -79,6 +79,19 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     model: str = ""
 
 
+def added(one: Usage, other: Usage) -> Usage:
+    """Two usages added up. The cost is that of the parts whose cost is known; the later model names both."""
+    costs = [each.cost_usd for each in (one, other) if each.cost_usd is not None]
+    return Usage(
+        input=one.input + other.input,
+        output=one.output + other.output,
+        cache_read=one.cache_read + other.cache_read,
+        cache_write=one.cache_write + other.cache_write,
+        cost_usd=sum(costs) if costs else None,
+        model=other.model or one.model,
+    )
+
+
 class Task(msgspec.Struct, frozen=True, gc=False):
     """One task of a run, as its runtime wrote it."""
 

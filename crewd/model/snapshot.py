@@ -74,6 +74,7 @@ class ManagedFigures(msgspec.Struct, frozen=True):
     stuck: Mapping[str, str] = {}  # RUN/TASK/ATTEMPT -> why it does not end
     budgets: BudgetFigures = BudgetFigures()
     messages: Mapping[str, int] = {}  # type -> messages of protocol workers whose attempt is over, since the start
+    defects: Mapping[str, int] = {}  # part -> failures that it survived and that are crewd's own, since the start
     succeeded_at: float = 0.0  # wall time of the scheduler's latest complete turn; 0: none yet. Compared, for display
     violations: tuple[str, ...] = ()  # invariants that were found broken since the start
     ledger_failed: str = ""  # why nothing can be written just now

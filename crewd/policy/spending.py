@@ -4,6 +4,7 @@ Days are those of UTC. A cost is known or it is not; one that is not known is ne
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -38,6 +39,16 @@ def tokens_of(usage: Usage) -> int:
 def spent(usage: Usage | None) -> Spent:
     """Tell of one usage what a budget counts. None: nothing was used, as far as is known."""
     return Spent() if usage is None else _spent(tokens_of(usage), _nano(usage.cost_usd))
+
+
+def together(parts: Iterable[Spent]) -> Spent:
+    """What several used. The cost is that of the parts whose cost is known."""
+    tokens, costs = 0, []
+    for part in parts:
+        tokens += part.tokens
+        if part.cost_usd is not None:
+            costs.append(part.cost_usd)
+    return Spent(tokens, sum(costs) if costs else None)
 
 
 def day_of(at: float) -> str:

@@ -64,6 +64,8 @@ BAD_LINES = (
     "bad_utf8", "bad_json", "not_object", "duplicate_key", "too_deep", "nan", "bad_field", "line_too_long",
     "wrong_id", "before_ready", "ready_again",
 )  # fmt: skip
+# Parts of crewd that survive a defect of their own, which is counted and in the log (engine/managed).
+DEFECTS = ("attempt", "heed", "inbox", "parole", "publish", "reader", "retention", "scheduler", "trim")
 # Agents that crewd understands, how they begin, and what it says of them (docs/agents.md).
 PROFILES = ("claude", "codex", "gemini", "pi")
 RUNGS = ("fresh", "resume")
@@ -406,6 +408,12 @@ STATE = (
         C,
         "Messages of protocol workers, told at the end of the attempt.",
         ("type",),
+    ),
+    Family(
+        "crewd_defects_total",
+        C,
+        "Defects of crewd itself that a part of it survived; the log has each of them. Any is worth a report.",
+        ("part",),
     ),
     Family("crewd_build_info", G, "Version of crewd and of Python.", ("version", "python_version")),
     Family("crewd_ready", G, "1 when every part of crewd is ready."),

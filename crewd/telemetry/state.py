@@ -309,6 +309,8 @@ def _managed(managed: ManagedFigures) -> Iterator[Metric]:
     yield _gauge("crewd_paused", {(kind,): paused[kind] for kind in known.PAUSES})
     messages: dict[Labels, int] = {(type,): managed.messages.get(type, 0) for type in known.MESSAGES}
     yield _counter("crewd_worker_messages_total", messages)
+    defects: dict[Labels, int] = {(part,): managed.defects.get(part, 0) for part in known.DEFECTS}
+    yield _counter("crewd_defects_total", defects)
 
 
 def _gauge(name: str, values: Mapping[Labels, float | int | None]) -> Metric:

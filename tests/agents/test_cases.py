@@ -95,9 +95,10 @@ def refused_otherwise(case: Case, found: list[Failure]) -> list[str]:
         wrong.append(f"refusals: expected {expected.error_class!r}, found {classes}")
     if found:
         wait = found[0].retry_after
-        both = wait is not None and expected.first_wait is not None
-        if (wait is None) != (expected.first_wait is None) or (both and not math.isclose(wait, expected.first_wait)):  # type: ignore[arg-type]
-            wrong.append(f"first wait: expected {expected.first_wait}, found {wait}")
+        wanted = expected.first_wait
+        is_right = wait is wanted if wait is None or wanted is None else math.isclose(wait, wanted)
+        if not is_right:
+            wrong.append(f"first wait: expected {wanted}, found {wait}")
     return wrong
 
 

@@ -177,7 +177,7 @@ def test_a_change_is_told_once(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     screen = Changes()
     body = {"run_id": "r", "tasks": [task("a", "waiting"), task("b", "running")]}
     for seconds in (0.5, 1.0):
-        screen.show(None, body, {}, seconds)  # type: ignore[arg-type]
+        screen.show(None, body, {}, seconds)  # type: ignore[arg-type]  # its console is not asked for
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["0.5s", "b", "starting"]]
 
 

@@ -12,14 +12,14 @@ from crewd.model.failure import ErrorClass, Exit
 from crewd.model.run import Usage
 from crewd.policy.profiles import profile_of
 from crewd.sources.agents.story import NotUnderstood, Story
-from tests.demo.packing import BYTES_MAX, CHOSEN, LONG, RECORDED_HOME, cut, packed, path_of
+from tests.demo.packing import BYTES_MAX, CHOSEN, LONG, RECORDED_HOME, Chosen, cut, packed, path_of
 
 SECRET = re.compile(r"sk-[A-Za-z0-9]{8}|AIza[A-Za-z0-9_-]{8}|Bearer [A-Za-z0-9]|-----BEGIN")
 OUTSIDE = re.compile(r"(?<![\w.~-])/(?:home/(?!user\b)\w|root/\w|work/\w|tmp/\w)")
 
 
 @pytest.mark.parametrize("chosen", CHOSEN, ids=lambda chosen: chosen.name)
-def test_a_packed_case_is_the_recorded_one_after_the_same_cutting(chosen) -> None:  # type: ignore[no-untyped-def]
+def test_a_packed_case_is_the_recorded_one_after_the_same_cutting(chosen: Chosen) -> None:
     assert path_of(chosen.name).read_bytes() == packed(chosen)
 
 

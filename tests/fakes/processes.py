@@ -88,7 +88,7 @@ class FakeProcesses:
             self.kill(pid)
         ticks = max(self._now_ticks(), former.start_ticks + 1 if former else 0)
         more.setdefault("start_ticks", ticks)
-        return self.add(pid, **more)  # type: ignore[arg-type]
+        return self.add(pid, **more)  # type: ignore[arg-type]  # one of several fields, by name
 
     def work(self, pid: int, cpu_ticks: int = 0, io_chars: int = 0) -> None:
         """Let a running process use CPU and move bytes; a stopped or dead one cannot."""

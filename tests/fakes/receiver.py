@@ -53,7 +53,7 @@ class Receiver:
 
     def be(self, *behaviours: Behaviour) -> None:
         """Behave so from now on."""
-        self._behaviours = [0] * len(self.got) + list(behaviours)  # type: ignore[assignment]
+        self._behaviours = [0] * len(self.got) + list(behaviours)  # type: ignore[assignment]  # or a status
 
     def wait_for(self, count: int, seconds: float = 10.0) -> None:
         deadline = time.monotonic() + seconds

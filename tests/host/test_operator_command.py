@@ -63,7 +63,7 @@ def test_what_passes_is_tried_again_and_what_does_not_pass_is_told(
         if left[0]:
             left[0] -= 1
             raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
-        return real(*words, **more)  # type: ignore[call-overload]
+        return real(*words, **more)  # type: ignore[call-overload]  # the same words as they came
 
     monkeypatch.setattr(subprocess, "Popen", short_of_processes)
     ended = run("")

@@ -50,7 +50,7 @@ def still(folder: Path) -> None:
 
 
 def digested(folder: Path, **more: object) -> str:
-    found = digest(str(folder), **more)  # type: ignore[arg-type]
+    found = digest(str(folder), **more)  # type: ignore[arg-type]  # one of several fields, by name
     assert found is not None
     return found
 

@@ -7,7 +7,7 @@ import pytest
 
 from crewd.cli.demo_agents import ACTS
 from crewd.model.plan import ResumePlan, WatchPlan
-from crewd.policy.profiles import PROFILES
+from crewd.policy.profiles import PROFILES, Profile
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text(encoding="utf-8")
 HEAD, *ROWS = (
@@ -20,7 +20,7 @@ PROGRAMS = [profile for profile in PROFILES.values() if profile.program]
 
 
 @pytest.mark.parametrize("profile", PROGRAMS, ids=lambda profile: profile.name)
-def test_the_table_of_profiles_is_that_of_the_code(profile) -> None:  # type: ignore[no-untyped-def]
+def test_the_table_of_profiles_is_that_of_the_code(profile: Profile) -> None:
     cell = {name: row[profile.name] for name, row in TABLE.items()}
     assert cell["program, tried with"] == f"`{profile.program}` {', '.join(profile.versions)}"
     added = [*profile.subcommand, *(word for flag in profile.flags for word in flag.words)]
@@ -35,7 +35,7 @@ def test_the_table_of_profiles_is_that_of_the_code(profile) -> None:  # type: ig
 @pytest.mark.parametrize(
     "profile", [each for each in PROGRAMS if each.name != "pi"], ids=lambda profile: profile.name
 )
-def test_every_variable_that_logs_in_is_named(profile) -> None:  # type: ignore[no-untyped-def]
+def test_every_variable_that_logs_in_is_named(profile: Profile) -> None:
     assert tuple(re.findall(r"`([A-Z_]+)`", TABLE["logged in by"][profile.name])) == profile.signed_in_by
 
 

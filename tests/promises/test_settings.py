@@ -78,6 +78,6 @@ def test_the_bounds_of_the_settings_lie_within_those_of_the_parts() -> None:
     for interval in ("1s", "1m"):
         for discover_every in ("1s", "1h"):
             given = {"patrol": {"interval": interval}, "sources": {"discover_every": discover_every}}
-            assembly.patrol_options(Settings(**given))  # type: ignore[arg-type]
+            assembly.patrol_options(Settings(**given))  # type: ignore[arg-type]  # one of several fields, by name
     assembly.sink_options(Settings(sinks={"retention_bytes": "1MiB", "metrics_every": 1}), {}, STATE)  # type: ignore[arg-type]
     PiCrewOptions(file_max=Settings(sources={"max_file_bytes": "1KiB"}).sources.max_file_bytes)  # type: ignore[arg-type]

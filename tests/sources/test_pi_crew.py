@@ -474,4 +474,4 @@ class TestTheIndexOfActiveRuns:
 )
 def test_options_that_make_no_sense_are_refused_by_name(options: dict[str, int], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        PiCrewOptions(**options)  # type: ignore[arg-type]
+        PiCrewOptions(**options)  # type: ignore[arg-type]  # one of several fields, by name

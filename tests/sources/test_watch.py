@@ -120,4 +120,4 @@ def test_network_filesystems_are_not_watched(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("options", [{"debounce": 0}, {"paths_max": 0}, {"retry_after": 0}])
 def test_options_that_make_no_sense_are_refused_by_name(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        WatchOptions(**options)  # type: ignore[arg-type]
+        WatchOptions(**options)  # type: ignore[arg-type]  # one of several fields, by name

@@ -113,7 +113,7 @@ def test_a_journal_variable_inherited_from_elsewhere_changes_nothing() -> None:
 @pytest.mark.parametrize(("field", "value"), [("level", "loud"), ("format", "xml")])
 def test_options_that_do_not_exist_are_refused_with_those_that_do(field: str, value: str) -> None:
     with pytest.raises(ValueError, match=rf"log\.{field} is '{value}': give"):
-        logs.LogOptions(**{field: value})  # type: ignore[arg-type]
+        logs.LogOptions(**{field: value})  # type: ignore[arg-type]  # one of several fields, by name
 
 
 def test_a_level_that_does_not_exist_is_refused() -> None:

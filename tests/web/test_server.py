@@ -274,7 +274,7 @@ def test_beyond_its_limit_connections_are_told_to_come_back() -> None:
 @pytest.mark.parametrize(("field", "value"), [("port", 70000), ("port", -1), ("connections_max", 0)])
 def test_options_out_of_bounds_are_refused_by_name(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=rf"http\.{field} is {value}"):
-        HttpOptions(**{field: value})  # type: ignore[arg-type]
+        HttpOptions(**{field: value})  # type: ignore[arg-type]  # one of several fields, by name
 
 
 def test_whoever_sends_nothing_or_half_a_request_is_closed_in_time() -> None:

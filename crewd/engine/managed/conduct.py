@@ -80,6 +80,7 @@ class Conductor:
     stuck: dict[Key, str] = field(default_factory=dict)  # attempts that do not end: why
     short: dict[Key, str] = field(default_factory=dict)  # attempts for whose start crewd lacks something: what
     messages: Counter[str] = field(default_factory=Counter)  # of protocol workers whose attempt is over, by type
+    defects: Counter[str] = field(default_factory=Counter)  # part -> what it survived: each is in the log as well
     one_start: asyncio.Lock = field(default_factory=asyncio.Lock)  # in one turn of the event loop
     one_large: asyncio.Lock = field(default_factory=asyncio.Lock)  # line of an agent is understood at one time
     stopping: Stopping = field(init=False)
@@ -347,6 +348,7 @@ class Conductor:
                 alarms=self.alarms,
                 note=self._note_usage,
                 tell=self._tell,
+                defects=self.defects,
                 one_large=self.one_large,
             )
         else:

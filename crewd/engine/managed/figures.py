@@ -20,6 +20,7 @@ def figures(scheduler: Scheduler, purse: Purse) -> ManagedFigures:
         stuck={_mark(board, key): why for key, why in conductor.stuck.items()},
         budgets=purse.figures(),
         messages=dict(conductor.messages),
+        defects=dict(conductor.defects),
         succeeded_at=scheduler.succeeded_at,
         ledger_failed=scheduler.register.failed,
         violations=tuple(sorted(scheduler.register.broken)),

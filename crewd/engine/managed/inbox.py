@@ -58,6 +58,7 @@ class Inbox:
         except OSError as error:
             log.warning("inbox.not_moved", file=shown(found.name), error=shown(str(error)))
         except Exception:
+            self.actions.scheduler.conductor.defects["inbox"] += 1
             log.exception("inbox.defect", file=shown(found.name))
 
     async def _take(self, found: Found) -> None:

@@ -6,6 +6,7 @@ beginning, and so knows what its predecessor knew.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +94,7 @@ class Listening:
     alarms: Callable[[Attempt, AgentView], tuple[Alarm, ...]]
     note: Callable[[Attempt, Usage], Awaitable[None]]  # make durable what was used so far
     tell: Callable[[Attempt, str, Mapping[str, Any]], Awaitable[None]]  # an event about the attempt
+    defects: Counter[str] = field(default_factory=Counter)  # of crewd's own, by part
     messages: Mapping[str, int] = field(default_factory=dict)
     one_large: asyncio.Lock = field(default_factory=asyncio.Lock)  # eight threads at work leave the loop no turn
     story: Story = field(init=False)
@@ -308,6 +310,7 @@ class Listening:
                 signs = await self._take_in(stream.name, line, now)
             except Exception:
                 # A defect of a reader costs what this line says, and nobody's life.
+                self.defects["reader"] += 1
                 if not self._defect:
                     self._defect = stream.name
                     log.exception("agent.reader_defect", attempt=self.attempt.name, profile=self.profile.name)
@@ -351,6 +354,7 @@ class Listening:
             await self._heed()
         except Exception:
             # A defect costs what would have followed from its words, and nobody's life.
+            self.defects["heed"] += 1
             if not self._defect:
                 self._defect = "heed"
                 log.exception("agent.heed_defect", attempt=self.attempt.name, profile=self.profile.name)

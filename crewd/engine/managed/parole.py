@@ -47,6 +47,7 @@ class Parole:
             except (CrewdError, Unavailable) as error:
                 log.warning("parole.waits", error=str(error))
             except Exception:
+                self.actions.scheduler.conductor.defects["parole"] += 1
                 log.exception("parole.defect")  # nobody's work ends with a look that failed
 
     async def look(self) -> None:

@@ -19,7 +19,7 @@ from crewd.model.plan import BudgetPlan
 from crewd.model.run import RUN_ENDED, Usage
 from crewd.model.snapshot import BudgetFigures
 from crewd.policy.alarm import WARN, alarms, budget_alarms, ratio
-from crewd.policy.spending import Spending, Spent, spent
+from crewd.policy.spending import Spending, Spent, spent, together
 
 DAY = 86_400.0
 SCOPES = ("task", "run", "crew", "day")
@@ -44,7 +44,7 @@ class Purse:
                 usage = _usage(event.data)
                 self.spending.add(event.crew, usage, event.at)
                 if event.runtime == RUNTIME and (used := self._runs.get(event.run_id)) is not None:
-                    self._runs[event.run_id] = _both(used, spent(usage))
+                    self._runs[event.run_id] = together((used, spent(usage)))
 
     def recall(self, used_between: Callable[[float, float], Mapping[str, Usage]]) -> None:
         """Count what was used today before this start: a sum for each crew, of the notes between two wall times."""
@@ -119,13 +119,10 @@ class Purse:
         return BudgetFigures(ratios=ratios, burn=burn)
 
     def _of_day(self, now: float) -> Spent:
-        total = self.spending.of_day(now)
-        for used in self.observed().values():
-            total = _both(total, used)
-        return total
+        return together((self.spending.of_day(now), *self.observed().values()))
 
     def _of_crew(self, crew: str, now: float) -> Spent:
-        return _both(self.spending.of_crew(crew, now), self.observed().get(crew, Spent()))
+        return together((self.spending.of_crew(crew, now), self.observed().get(crew, Spent())))
 
     def _crews(self, now: float) -> set[str]:
         return {*self.spending.crews(now), *self.observed()}
@@ -149,14 +146,14 @@ class Purse:
         now, options, crew = self.clock.read().wall, self.options(), attempt.run.plan.crew
         more = _beyond(spent(view.usage), spent(task.attempt_usage))
         if _limits(attempt.plan.budget):
-            yield "task", attempt.plan.budget, _both(_of_task(task), spent(view.usage))
+            yield "task", attempt.plan.budget, together((_of_task(task), spent(view.usage)))
         of_run = attempt.run.plan.budget
         if _limits(of_run):
-            yield "run", of_run, _both(self._of_run(self.board.runs[attempt.key[0]]), more)
+            yield "run", of_run, together((self._of_run(self.board.runs[attempt.key[0]]), more))
         if _limits(options.crew_budget):
-            yield "crew", options.crew_budget, _both(self._of_crew(crew, now), more)
+            yield "crew", options.crew_budget, together((self._of_crew(crew, now), more))
         if _limits(options.day_budget):
-            yield "day", options.day_budget, _both(self._of_day(now), more)
+            yield "day", options.day_budget, together((self._of_day(now), more))
 
 
 def _of_task(task: ManagedTask) -> Spent:
@@ -167,7 +164,8 @@ def _of_task(task: ManagedTask) -> Spent:
             total = Spent()
         else:
             cost = record.details.get("cost_usd")
-            total = _both(total, Spent(int(record.details.get("tokens", 0)), None if cost is None else float(cost)))
+            part = Spent(int(record.details.get("tokens", 0)), None if cost is None else float(cost))
+            total = together((total, part))
     return total
 
 
@@ -206,16 +204,7 @@ def _words(whose: str, budget: BudgetPlan) -> str:
 
 
 def _of_tasks(tasks: Iterable[ManagedTask]) -> Spent:
-    total = Spent()
-    for task in tasks:
-        if task.usage is not None:
-            total = _both(total, spent(task.usage))
-    return total
-
-
-def _both(one: Spent, other: Spent) -> Spent:
-    costs = [each.cost_usd for each in (one, other) if each.cost_usd is not None]
-    return Spent(one.tokens + other.tokens, sum(costs) if costs else None)
+    return together(spent(task.usage) for task in tasks)
 
 
 def _beyond(used: Spent, noted: Spent) -> Spent:

@@ -77,6 +77,7 @@ class Scheduler:
                     log.warning("scheduler.waits", error=str(error))
                 except Exception:
                     # A defect ends no worker's supervision. That turns fail is seen: `succeeded_at` stands still.
+                    self.conductor.defects["scheduler"] += 1
                     log.exception("scheduler.defect")
                 await self._rest()
         finally:
@@ -316,6 +317,7 @@ class Scheduler:
         except Exception:
             # A defect, or an outcome that no ledger takes, costs this attempt, and no other. What it started is ended
             # all the same.
+            self.conductor.defects["attempt"] += 1
             log.exception("attempt.defect", attempt=attempt.name)
             await self._fail(attempt)
         finally:

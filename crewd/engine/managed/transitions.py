@@ -31,7 +31,7 @@ from crewd.model.managed import (
 )
 from crewd.model.plan import TaskPlan
 from crewd.model.process import Identity
-from crewd.model.run import RunStatus, Usage
+from crewd.model.run import RunStatus, Usage, added
 from crewd.policy.fingerprint import fingerprint
 from crewd.policy.lifecycle import Step, step
 from crewd.policy.schedule import Fate
@@ -260,8 +260,8 @@ def used(run: ManagedRun, plan: TaskPlan, task: ManagedTask, usage: Usage, at: f
     if more is None:
         return task, ()
     model = usage.model or plan.model
-    total = more if task.usage is None else _sum(task.usage, more)
-    noted = _sum(task.attempt_usage or Usage(), more)
+    total = more if task.usage is None else added(task.usage, more)
+    noted = added(task.attempt_usage or Usage(), more)
     after = msgspec.structs.replace(task, usage=msgspec.structs.replace(total, model=model), attempt_usage=noted)
     data: dict[str, Any] = {
         "model": model,
@@ -356,15 +356,3 @@ def _more(usage: Usage, noted: Usage | None) -> Usage | None:
     )
     is_news = more.input or more.output or more.cache_read or more.cache_write or more.cost_usd
     return more if is_news or (noted is None) else None
-
-
-def _sum(before: Usage, more: Usage) -> Usage:
-    costs = [each.cost_usd for each in (before, more) if each.cost_usd is not None]
-    return Usage(
-        input=before.input + more.input,
-        output=before.output + more.output,
-        cache_read=before.cache_read + more.cache_read,
-        cache_write=before.cache_write + more.cache_write,
-        cost_usd=sum(costs) if costs else None,
-        model=more.model or before.model,
-    )

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from msgspec.structs import replace
 
-from crewd.model.run import Usage
+from crewd.model.run import Usage, added
 from crewd.sources.agents.signs import Cost, Scope, Used
 from crewd.sources.fields import COUNT_MAX
 
@@ -101,14 +101,13 @@ class Account:
 
 def _plus(one: Usage, other: Usage) -> Usage:
     """Add two figures up; no sum is more than a number in JSON can be."""
-    costs = [each.cost_usd for each in (one, other) if each.cost_usd is not None]
-    return Usage(
-        input=min(COUNT_MAX, one.input + other.input),
-        output=min(COUNT_MAX, one.output + other.output),
-        cache_read=min(COUNT_MAX, one.cache_read + other.cache_read),
-        cache_write=min(COUNT_MAX, one.cache_write + other.cache_write),
-        cost_usd=sum(costs) if costs else None,
-        model=other.model or one.model,
+    total = added(one, other)
+    return replace(
+        total,
+        input=min(COUNT_MAX, total.input),
+        output=min(COUNT_MAX, total.output),
+        cache_read=min(COUNT_MAX, total.cache_read),
+        cache_write=min(COUNT_MAX, total.cache_write),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from crewd.model.failure import ErrorClass, Exit, Failure
 from crewd.model.managed import Artifact
-from crewd.model.run import Lease, Usage
+from crewd.model.run import Lease, Usage, added
 from crewd.sources.document import as_text
 from crewd.sources.fields import tail
 from crewd.sources.managed.framing import TooLong
@@ -153,10 +153,11 @@ class Conversation:
         """What all models used, under the name of the one that used most. A cost that was told in part is kept."""
         if not self._usage:
             return None
-        total = Usage(model=max(self._usage.values(), key=lambda each: each.input + each.output).model)
+        name = max(self._usage.values(), key=lambda each: each.input + each.output).model
+        total = Usage()
         for each in self._usage.values():
-            total = _sum(total, each)
-        return total
+            total = added(total, each)
+        return msgspec.structs.replace(total, model=name)
 
     @property
     def output_size(self) -> int:
@@ -267,7 +268,7 @@ class Conversation:
             model=model,
         )
         before = self._usage.get(model)
-        self._usage[model] = _sum(before, used) if before is not None else used
+        self._usage[model] = added(before, used) if before is not None else used
 
     def _add_artifact(self, made: ArtifactMade) -> None:
         if made.path not in self._artifacts and len(self._artifacts) >= ARTIFACTS_MAX:
@@ -391,18 +392,6 @@ def _guidance(error: Error) -> str:
         return error.guidance
     lacking = f"The output lacks: {', '.join(name[:128] for name in names[:32])}."
     return f"{error.guidance} {lacking}".strip()
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    costs = [each.cost_usd for each in (one, other) if each.cost_usd is not None]
-    return Usage(
-        input=one.input + other.input,
-        output=one.output + other.output,
-        cache_read=one.cache_read + other.cache_read,
-        cache_write=one.cache_write + other.cache_write,
-        cost_usd=sum(costs) if costs else None,
-        model=one.model,
-    )
 
 
 def _as_text(progress: object) -> str:

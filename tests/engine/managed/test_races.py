@@ -73,10 +73,10 @@ def test_a_retry_that_was_asked_for_while_the_disk_failed_is_not_lost(tmp_path: 
             await w.until(lambda: w.state_of("run-1", "a") == "retry_wait")
             work = w.scheduler.register.work
             whole = work.revive
-            work.revive = _failing  # type: ignore[method-assign]
+            work.revive = _failing  # type: ignore[method-assign]  # a defect is put in its place
             with pytest.raises(LedgerFailed):
                 await w.actions.retry("run-1", "a", actor=WHO)
-            work.revive = whole  # type: ignore[method-assign]
+            work.revive = whole  # type: ignore[method-assign]  # a defect is put in its place
             await w.ended("run-1")
             assert w.state_of("run-1", "a") == "completed"
 
@@ -143,10 +143,10 @@ def test_a_handover_that_could_not_be_written_leaves_crewd_at_work(tmp_path: Pat
     async def story() -> None:
         async with opened(tmp_path / "s") as w:
             whole = w.ledger.commit
-            w.ledger.commit = _failing  # type: ignore[method-assign]
+            w.ledger.commit = _failing  # type: ignore[method-assign]  # a defect is put in its place
             with pytest.raises(LedgerFailed):
                 await w.actions.handover(actor=WHO)
-            w.ledger.commit = whole  # type: ignore[method-assign]
+            w.ledger.commit = whole  # type: ignore[method-assign]  # a defect is put in its place
             assert not w.handed_over
             await w.submit("run-1", shell("a", "true"))
             await w.ended("run-1")
@@ -161,10 +161,10 @@ def test_crewd_ends_although_its_disk_takes_nothing_and_the_next_one_goes_on(tmp
             await w.submit("run-1", shell("a", "sleep 60", success=Success(command_timeout=0.1)))
             await w.until(lambda: w.state_of("run-1", "a") == "running" and marked("run-1/a/1"))
             whole = w.ledger.commit
-            w.ledger.commit = _failing  # type: ignore[method-assign]
+            w.ledger.commit = _failing  # type: ignore[method-assign]  # a defect is put in its place
             await asyncio.wait_for(w.scheduler.close(0.0, lambda: None, asyncio.Event()), 20)
             assert marked("run-1/a/1"), "somebody was signalled before it was written that he ends"
-            w.ledger.commit = whole  # type: ignore[method-assign]
+            w.ledger.commit = whole  # type: ignore[method-assign]  # a defect is put in its place
         async with opened(tmp_path / "s") as w:
             assert w.accounts.adopted == 1
             await w.actions.cancel("run-1", "", reason="", actor=WHO)
@@ -196,7 +196,7 @@ def test_an_outcome_that_cannot_be_written_costs_its_attempt_and_no_slot(tmp_pat
             whole = work.complete
 
             async def refused(lease: Lease, result: Any, record: Batch | None = None) -> tuple[Event, ...]:
-                work.complete = whole  # type: ignore[method-assign]
+                work.complete = whole  # type: ignore[method-assign]  # a defect is put in its place
                 raise BatchRefused("a value that nobody can write")
 
             answered: list[bool] = []
@@ -206,8 +206,8 @@ def test_an_outcome_that_cannot_be_written_costs_its_attempt_and_no_slot(tmp_pat
                 answered.append(w.conductor.attempts["run-1", "a"].settled.is_set())
                 return await retry(*args)
 
-            work.complete = refused  # type: ignore[method-assign]
-            work.retry = seen  # type: ignore[assignment, method-assign]
+            work.complete = refused  # type: ignore[method-assign]  # a defect is put in its place
+            work.retry = seen  # type: ignore[assignment, method-assign]  # a defect is put in its place
             await w.submit("run-1", shell("a", "true", retry=AT_ONCE))
             await w.ended("run-1")
             assert w.state_of("run-1", "a") == "completed"
@@ -223,10 +223,10 @@ def test_a_turn_that_fails_for_a_reason_nobody_thought_of_is_followed_by_another
             whole = w.scheduler.register.work.submit
 
             async def defect(*args: Any) -> Any:
-                w.scheduler.register.work.submit = whole  # type: ignore[method-assign]
+                w.scheduler.register.work.submit = whole  # type: ignore[method-assign]  # as it was
                 raise ValueError("a defect")
 
-            w.scheduler.register.work.submit = defect  # type: ignore[assignment, method-assign]
+            w.scheduler.register.work.submit = defect  # type: ignore[assignment, method-assign]  # it fails
             await w.submit("run-1", shell("a", "true"))
             await w.ended("run-1")
             assert w.state_of("run-1", "a") == "completed"

@@ -52,6 +52,44 @@ def mangled(lines: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     )
 
 
+STREAMS = st.sampled_from(["stdout", "stderr", "session"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def spliced(lines: Sequence[tuple[str, bytes]]) -> st.SearchStrategy[bytes]:
+    """A line with a piece taken out at some place, and another put in."""
+    return st.builds(
+        _spliced, st.sampled_from(lines), st.integers(0, 1 << 16), st.binary(max_size=12), st.integers(0, 40)
+    )
+
+
+def _spliced(genuine: tuple[str, bytes], at: int, piece: bytes, cut: int) -> bytes:
+    line = genuine[1]
+    at %= len(line) + 1
+    return line[:at] + piece + line[at + cut :]
+
+
+def with_any_value(genuine: tuple[str, bytes], data: st.DataObject) -> bytes | None:
+    """A line in which one field, however deep, holds any value; None: it is no event."""
+    try:
+        value = json.loads(genuine[1])
+    except ValueError:
+        return None
+    where: Any = value
+    while isinstance(where, dict) and where:
+        key = data.draw(st.sampled_from(sorted(where)))
+        if isinstance(where[key], dict) and where[key] and data.draw(st.booleans()):
+            where = where[key]
+            continue
+        where[key] = data.draw(VALUES)
+        break
+    return json.dumps(value).encode()
+
+
 def _raw() -> st.SearchStrategy[bytes]:
     return st.one_of(st.binary(max_size=200), st.sampled_from([b"[]", b"{}", b"null", b'"x"', b"7", b'{"type":7}']))
 

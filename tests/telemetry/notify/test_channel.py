@@ -114,7 +114,7 @@ async def test_what_may_pass_is_tried_again_and_arrives(
             await world.settle()
             world.log.open("r/a")
             assert world.channel is not None
-            await world.until(lambda: world.channel.figures.sent == 1)  # type: ignore[union-attr]
+            await world.until(lambda: world.channel.figures.sent == 1)  # type: ignore[union-attr]  # it is there
             assert len(receiver.got) == tries == len(world.waits) + 1
             assert world.waits[0] >= wait_least
             assert world.channel.figures.retries == tries - 1
@@ -149,7 +149,7 @@ async def test_a_receiver_that_refuses_is_given_up_after_so_many_tries() -> None
         await world.settle()
         world.log.open("r/a")
         assert world.channel is not None
-        await world.until(lambda: world.channel.figures.failed == 1)  # type: ignore[union-attr]
+        await world.until(lambda: world.channel.figures.failed == 1)  # type: ignore[union-attr]  # it is there
         assert len(world.waits) == 3
 
 
@@ -163,7 +163,7 @@ async def test_in_a_long_trouble_each_message_still_gets_one_try() -> None:
             world.clock.ahead = 61.0
             world.log.open("r/b")
             assert world.channel is not None
-            await world.until(lambda: world.channel.figures.failed == 2)  # type: ignore[union-attr]
+            await world.until(lambda: world.channel.figures.failed == 2)  # type: ignore[union-attr]  # it is there
             tried = [got["notices"][0]["subject"] for got in receiver.got]
             assert tried.count("r/b") == 1
 
@@ -181,7 +181,7 @@ async def test_what_ends_while_its_message_is_tried_again_alarms_nobody() -> Non
             await world.until(lambda: {got["notices"][0]["subject"] for got in receiver.got[tries + 1 :]} == {"r/b"})
             receiver.be(200)
             assert world.channel is not None
-            await world.until(lambda: world.channel.figures.sent == 1)  # type: ignore[union-attr]
+            await world.until(lambda: world.channel.figures.sent == 1)  # type: ignore[union-attr]  # it is there
             await world.settle()
             assert told(receiver)[-1] == ("opened", "r/b")
             assert world.channel.figures.dropped == 1
@@ -206,7 +206,7 @@ async def test_an_answer_of_100_mb_is_a_success_and_is_not_read() -> None:
             await world.settle()
             world.log.open("r/a")
             assert world.channel is not None
-            await world.until(lambda: world.channel.figures.sent == 1)  # type: ignore[union-attr]
+            await world.until(lambda: world.channel.figures.sent == 1)  # type: ignore[union-attr]  # it is there
             assert receiver.sent_bytes < 32 << 20
 
 

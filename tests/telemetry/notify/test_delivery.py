@@ -25,7 +25,7 @@ PATH = {"PATH": "/usr/bin:/bin"}
 
 
 def deliver(*notices: Notice, **options: object) -> None:
-    given = ChannelOptions("x", **options)  # type: ignore[arg-type]
+    given = ChannelOptions("x", **options)  # type: ignore[arg-type]  # one of several fields, by name
     Delivery(given, SystemClock(), Redactor(("hunter2secret",))).deliver(notices or (DEAD,))
 
 

@@ -9,7 +9,7 @@ from tests.telemetry.sinks.world import DAY, NOON, names
 
 
 def options(folder: Path, **changes: int | bool) -> SinkOptions:
-    return SinkOptions(str(folder), **changes)  # type: ignore[arg-type]
+    return SinkOptions(str(folder), **changes)  # type: ignore[arg-type]  # one of several fields, by name
 
 
 def fill(folder: Path, *days: int, sink: str = "events", size: int = 100) -> None:
