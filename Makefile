@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AGENT_CLIS ?= $(CURDIR)/.agents
+# Most tests wait for real processes: so many at one time leave two cores still half idle.
+WORKERS ?= 4
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check agents bench docs lock clean
@@ -22,13 +25,13 @@ run: $(READY) ## Set up, and watch a small live demo crew for two minutes
 	$(BIN)/crewd demo
 
 test: $(READY) ## Set up, and run the quick tests
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: $(READY) ## Format, lint, types, all tests, architecture contracts, promises: what every commit passes
 	$(BIN)/ruff format --check crewd tests bench
 	$(BIN)/ruff check crewd tests bench
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 
 agents: $(READY) ## Install the real agent command lines (needs npm), and run them under crewd against a mock model
 	sh tests/real_agents/install.sh $(AGENT_CLIS)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from crewd.host.socket_name import short_name
+
 TIMEOUT_SECONDS = 3.0
 BODY_BYTES_MAX = 256 * 2**20
 
@@ -106,7 +108,8 @@ class _UnixConnection(http.client.HTTPConnection):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(TIMEOUT_SECONDS)
-            sock.connect(str(self._path))
+            with short_name(str(self._path)) as name:
+                sock.connect(name)
         except BaseException:
             sock.close()
             raise

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Self
 
 from crewd.host.listening import LISTEN_BACKLOG, ListeningSocket
+from crewd.host.socket_name import short_name
 
-PATH_BYTES_MAX = 107  # sun_path of unix(7) holds 108, the last of them 0
+LAST_BYTES_MAX = 80  # of the last part of the path, which stands behind /proc/self/fd/N/ where the whole is too long
 MODE = 0o600
 
 
@@ -40,7 +41,8 @@ class UnixSocket:
         try:
             # Before it has a name: Linux gives the name the mode of the socket, and there is no moment of another.
             os.fchmod(listening.fileno(), MODE)
-            listening.bind(path)
+            with short_name(path) as name:
+                listening.bind(name)
             listening.listen(LISTEN_BACKLOG)
             listening.setblocking(False)
             return cls(path, listening)
@@ -62,14 +64,11 @@ class UnixSocket:
 
 def _check(path: str) -> None:
     try:
-        size = len(os.fsencode(path))
+        size = len(os.fsencode(os.path.basename(path)))
     except UnicodeEncodeError:
         raise CannotOpen(f"{path!r}: is no name that a file can have; choose another state folder") from None
-    if size > PATH_BYTES_MAX:
-        raise CannotOpen(
-            f"{path}: the path of a unix socket has at most {PATH_BYTES_MAX} bytes, and this has {size}; "
-            "choose a state folder with a shorter path"
-        )
+    if size > LAST_BYTES_MAX:
+        raise CannotOpen(f"{path}: the name of a socket has at most {LAST_BYTES_MAX} bytes; choose a shorter one")
     if "\0" in path or not Path(path).is_absolute():
         raise CannotOpen(f"{path!r}: is no absolute path; name one within the state folder")
 
@@ -85,7 +84,8 @@ def _remove_stale(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
         knocking.setblocking(False)
         try:
-            knocking.connect(path)
+            with short_name(path) as name:
+                knocking.connect(name)
         except ConnectionRefusedError:
             Path(path).unlink()
             return

@@ -25,7 +25,7 @@ from crewd.model.moment import parse_rfc3339, rfc3339
 from tests.end_to_end.running import Crewd, Worker, crewd, events, eventually
 from tests.fakes.receiver import Receiver
 
-pytestmark = [pytest.mark.slow, pytest.mark.real_time]
+pytestmark = [pytest.mark.slow, pytest.mark.real_time, pytest.mark.xdist_group("genuine rescue")]
 
 FORMATS = Path(__file__).parent.parent / "formats" / "pi_crew"
 ORPHAN, KILLED, FROZEN = "runner-sigkill-orphan-worker", "killed-stale-pid", "running-dead-heartbeat"

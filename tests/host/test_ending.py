@@ -52,7 +52,7 @@ def test_one_that_is_stopped_hears_the_question() -> None:
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "former"}, {"pid_namespace": 1}])
 def test_a_reused_pid_is_not_signalled(change: dict[str, object]) -> None:
-    with shell("echo ready; sleep 60; :") as (child, identity):
+    with shell("echo ready; exec sleep 60") as (child, identity):
         other = msgspec.structs.replace(identity, **change)
         assert dict(end([other], ProcProcesses(), 0.1)) == {other: Ended.GONE}
         assert child.poll() is None

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from crewd.host.socket_name import NAME_BYTES_MAX, short_name
 from crewd.web.caller import peer_of, trusted_uids
-from crewd.web.unix_socket import PATH_BYTES_MAX, CannotOpen, UnixSocket
+from crewd.web.unix_socket import LAST_BYTES_MAX, CannotOpen, UnixSocket
 
 
 @pytest.fixture
@@ -87,7 +88,15 @@ def test_a_successors_socket_is_not_taken_away(path: str) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    ["/" + "x" * PATH_BYTES_MAX, "/" + "ä" * 54, "relative.sock", "", "/run/a\0b", "/\ud800", "/no/such/folder/s"],
+    [
+        "/" + "x" * (LAST_BYTES_MAX + 1),
+        "/" + "ä" * 54,
+        "relative.sock",
+        "",
+        "/run/a\0b",
+        "/\ud800",
+        "/no/such/folder/s",
+    ],
 )
 def test_a_path_that_cannot_be_is_a_complaint(bad: str) -> None:
     with pytest.raises(CannotOpen) as caught:
@@ -95,18 +104,26 @@ def test_a_path_that_cannot_be_is_a_complaint(bad: str) -> None:
     assert ";" in str(caught.value)
 
 
-def test_a_path_of_one_byte_too_many_is_told_its_bound() -> None:
-    with pytest.raises(CannotOpen, match="at most 107 bytes, and this has 108"):
-        UnixSocket.open("/" + "x" * PATH_BYTES_MAX)
+def test_a_name_of_one_byte_too_many_is_told_its_bound(path: str) -> None:
+    with pytest.raises(CannotOpen, match="at most 80 bytes"):
+        UnixSocket.open(f"{path}{'x' * (LAST_BYTES_MAX + 1 - len(os.path.basename(path)))}")
 
 
-def test_the_longest_path_that_can_be_is_taken(path: str) -> None:
+@pytest.mark.parametrize("bytes", [NAME_BYTES_MAX, NAME_BYTES_MAX + 1, 400])
+def test_a_socket_may_lie_as_deep_as_any_file(path: str, bytes: int) -> None:
     folder = os.path.dirname(path)
-    longest = f"{folder}/{'s' * (PATH_BYTES_MAX - len(folder) - 1)}"
-    unix = UnixSocket.open(longest)
-    with socket.socket(socket.AF_UNIX) as knocking:
-        knocking.connect(longest)
+    while len(folder) < bytes - 90:
+        folder += "/" + "d" * 50
+    os.makedirs(folder, exist_ok=True)
+    deep = f"{folder}/{'s' * min(LAST_BYTES_MAX, bytes - len(folder) - 1)}"
+    unix = UnixSocket.open(deep)
+    with socket.socket(socket.AF_UNIX) as knocking, short_name(deep) as name:
+        knocking.connect(name)
+    with pytest.raises(CannotOpen, match="somebody answers there"):
+        UnixSocket.open(deep)
+    assert unix.path == deep
     unix.close()
+    assert not os.path.lexists(deep)
 
 
 def test_the_kernel_says_who_is_at_the_other_end() -> None:

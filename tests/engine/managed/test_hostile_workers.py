@@ -8,7 +8,7 @@ from tests.engine.managed.behaviours import ALONE, BESIDE
 from tests.engine.managed.trial import BUSY_MAX, BUSY_MAX_BESIDE, LAG_MAX, Case, Trial, play
 from tests.fakes.workers import subreaper
 
-pytestmark = [pytest.mark.real_time, pytest.mark.slow]
+pytestmark = [pytest.mark.real_time, pytest.mark.slow, pytest.mark.xdist_group("hostile workers")]
 
 GROWTH_MAX = 32 << 20  # bytes
 
