@@ -9,7 +9,7 @@ WORKERS ?= 4
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents bench docs lock clean
+.PHONY: help run test check agents bench docs man lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -43,9 +43,12 @@ bench: $(READY) ## Print the comparisons of docs/performance.md
 docs: $(READY) ## Check that the reference pages and the code agree
 	$(BIN)/pytest tests/promises
 
+man: $(READY) ## Write the manual pages to man/
+	$(BIN)/crewd man --write man
+
 lock: $(READY) ## Renew the hash locks from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
 
 clean: ## Remove the environment and everything that was generated
-	rm -rf $(VENV) .agents .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .agents man .mypy_cache .ruff_cache .pytest_cache .hypothesis

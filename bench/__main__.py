@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from bench import agents, held, latency, ledger, many, memory, recovery, round, scrape, start, tasks
+from bench import agents, held, history, latency, ledger, many, memory, operate, recovery, round, scrape, start, tasks
 from bench.result import table
 
 ALL = {
@@ -17,11 +17,13 @@ ALL = {
     "memory": memory.compare,
     "scrape": scrape.compare,
     "ledger": ledger.compare,
+    "history": history.compare,
     "start": start.compare,
     "tasks": tasks.compare,
     "latency": latency.compare,
     "held": held.compare,
     "agents": agents.compare,
+    "operate": operate.compare,
 }
 
 

@@ -186,6 +186,7 @@ def _listening(folder: str, number: int) -> Listening:
         alarms=lambda attempt, view: (),
         note=nothing,
         tell=nothing,
+        note_iterations=nothing,
     )
 
 

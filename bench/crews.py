@@ -15,15 +15,16 @@ FILES = ("manifest.json", "tasks.json", "events.jsonl")
 
 
 @contextmanager
-def crew_of(runs: int, tasks: int = 3, events: int = 60) -> Iterator[tuple[Path, list[Path]]]:
+def crew_of(runs: int, tasks: int = 3, events: int = 60, runner: int = 0) -> Iterator[tuple[Path, list[Path]]]:
     """Make a project with so many running runs; yields it and the runs' folders.
 
-    `events` is the length of each event log. The workers name no process.
+    `events` is the length of each event log. `runner` is the pid of whoever runs them and of all workers; 0: no
+    process is named.
     """
     with TemporaryDirectory(prefix="crewd-bench-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         project = Path(name)
         crew = Crew(project, SystemClock(), write=_plainly)
-        template = _template(crew, tasks, events)
+        template = _template(crew, tasks, events, runner)
         home = crew.root / "state" / "runs"
         folders = [_copy(template, home, number) for number in range(runs)]
         for path in template.folder.iterdir():
@@ -56,13 +57,16 @@ def touch(folder: Path, mark: int) -> None:
     temporary.rename(path)
 
 
-def _template(crew: Crew, tasks: int, events: int) -> CrewRun:
+def _template(crew: Crew, tasks: int, events: int, runner: int) -> CrewRun:
     plans = [Plan(f"step{number}", "executor") for number in range(tasks)]
     run = crew.new_run("template", "a goal as people write them, some sixty characters long", plans)
     run.manifest |= {"status": "running", "summary": "Executing team workflow."}
+    if runner:
+        run.begin(runner)
     for task_id, task in run.tasks.items():
-        run.spawn(task_id, pid=0)
-        del task["checkpoint"]
+        run.spawn(task_id, runner)
+        if not runner:
+            del task["checkpoint"]
         task["agentProgress"] |= {"recentOutput": ["x" * 200], "toolCount": 3}
     data = {"eventType": "tool_execution_start", "currentTool": "bash", "toolCount": 3, "activityState": "active"}
     while run.log.seq < events:

@@ -1,4 +1,4 @@
-"""The view after a start: cold, and with what the ledger remembers, against reading and parsing everything."""
+"""The view after a start, and the interrupted runs in it, against reading and parsing everything."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import baseline
+from bench import baseline, interrupted
 from bench.crews import crew_of
 from bench.result import Result, main
 from bench.rounds import Watched
@@ -22,8 +22,8 @@ SHARE = 5  # the target is one fifth
 
 
 def compare() -> list[Result]:
-    """Compare for 50 and for 1,000 running runs."""
-    return [result for runs, repeats in SIZES.items() for result in _compare(runs, repeats)]
+    """Compare for 50 and for 1,000 running runs, and for 50 interrupted ones."""
+    return [result for runs, repeats in SIZES.items() for result in _compare(runs, repeats)] + interrupted.compare()
 
 
 def _compare(runs: int, repeats: int) -> list[Result]:

@@ -158,6 +158,13 @@ def replay_rules(settings: Settings, environ: Mapping[str, str]) -> Rules:
         retries={"default": RetryPolicy(), **retries},
         routes={channel.name: channel.route for channel in notify_options(settings, environ).channels},
         letters_per_hour=settings.dead_letters.threshold_per_hour,
+        apart={
+            "tasks.retries_per_hour": settings.tasks.retries_per_hour,
+            "patrol.waiting_alert_after": settings.patrol.waiting_alert_after,
+            "incidents.reopen_window": settings.incidents.reopen_window,
+            "incidents.damp_above": settings.incidents.damp_above,
+            "incidents.damp_half_life": settings.incidents.damp_half_life,
+        },
     )
 
 
@@ -252,6 +259,7 @@ def _channel(name: str, channel: NotifyChannel, environ: Mapping[str, str]) -> C
         timeout=channel.timeout,
         attempts_max=channel.attempts_max,
         age_max=channel.age_max,
+        remind_every=channel.remind_every,
     )
 
 

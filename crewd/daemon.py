@@ -26,7 +26,7 @@ from crewd.host.chance import roll
 from crewd.host.clock import Clock, SystemClock
 from crewd.host.files import free_bytes, write_atomically
 from crewd.host.machine import host_name, own_pid, raise_descriptor_limit
-from crewd.host.pressure import pressure
+from crewd.host.pressure import oom_kills, pressure
 from crewd.host.processes import ProcProcesses
 from crewd.host.systemd import Notifier
 from crewd.ledger.batch import Batch, Memory
@@ -44,12 +44,14 @@ from crewd.sources.watch import Watch, WatchOptions
 from crewd.tasks import Tasks
 from crewd.telemetry import logs, loop_lag
 from crewd.telemetry.exposition import Exposition
+from crewd.telemetry.last_hour import LastHour
 from crewd.telemetry.listener import Listener
 from crewd.telemetry.log_listener import LogListener
 from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.notify.service import Notifications
 from crewd.telemetry.redact import Redactor
 from crewd.telemetry.sinks.service import Sinks
+from crewd.web.broadcast import Broadcast, BroadcastOptions
 
 PRUNE_EVERY = 3600.0
 HINT_PAUSE = 1.0  # file events wake at most one round in so many seconds
@@ -86,6 +88,8 @@ class Daemon:
     sinks: Sinks | None
     notifications: Notifications
     applier: Applier
+    broadcast: Broadcast
+    hour: LastHour = field(default_factory=LastHour)
     environ: Mapping[str, str] = field(default_factory=dict)
     tasks: Tasks | None = None  # None: crewd only watches
     reread: Callable[[], Loaded] | None = None
@@ -130,6 +134,34 @@ class Daemon:
 
     async def reload(self) -> bool:
         return await reload_settings(self)
+
+    def now(self) -> float:
+        return self.clock.read().wall
+
+    def look_back(self) -> Reader:
+        return Reader.open(self.state)
+
+    async def prune(self, before: float, *, actor: str) -> int:
+        """Forget what is older and settled; that it was forgotten, and who wanted it, is told."""
+        rows = 0
+        while deleted := await self.ledger.prune(before, past_before=before):
+            rows += deleted
+        data = {"before": rfc3339(before), "rows": rows}
+        await _tell(self, Event("history.pruned", self.clock.read().wall, data, actor=actor))
+        return rows
+
+    def log_level(self) -> tuple[str, str]:
+        return logs.level(), self.loaded.settings.log.level
+
+    async def set_log_level(self, level: str, *, actor: str) -> None:
+        """Log from this level on. Who asked is told in the log itself, at the more talkative of the two levels."""
+        former = logs.level()
+        if logs.LEVELS[level] < logs.LEVELS[former]:
+            logs.set_level(level)
+        if level != former:
+            data = {"level": level, "former": former}
+            await _tell(self, Event("daemon.log_level_changed", self.clock.read().wall, data, actor=actor))
+        logs.set_level(level)
 
     def output(
         self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int
@@ -209,6 +241,7 @@ async def serve(
                 if daemon.sinks is not None:
                     tasks.create_task(daemon.sinks.run(), name="sinks")
                 tasks.create_task(daemon.notifications.run(), name="notifications")
+                tasks.create_task(daemon.broadcast.run(), name="broadcast")
                 tasks.create_task(daemon.applier.run(), name="recovery")
                 if daemon.tasks is not None:
                     _run_tasks(daemon, daemon.tasks, tasks)
@@ -262,6 +295,7 @@ async def _wire(
         thresholds=assembly.thresholds(settings),
         overrides=assembly.overrides(settings),
         pressure=pressure,
+        oom_kills=oom_kills,
         redact=redactor.text,
         complain=lambda complaint: log.warning("source.complaint", complaint=complaint),
         wake=wake,
@@ -269,6 +303,7 @@ async def _wire(
     memory = ledger.recall()
     patrol.recovering.options = assembly.recovery_options(settings)
     patrol.recovering.logs = assembly.EVENT_LOGS
+    patrol.recovering.was_planned = lambda plan_id: history.recovery(plan_id) is not None
     patrol.recall(memory)
     metrics = Metrics(CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings))
     metrics.watch_ledger(ledger.stats)
@@ -286,13 +321,18 @@ async def _wire(
     notifications = Notifications(options, history, clock, redactor, memory.cursors, remember)
     metrics.watch_notifications(notifications.figures)
     stack.callback(notifications.close)
+    # With a door to the ledger of its own: what happens must not wait for long questions about what happened.
+    told = Reader.open(state)
+    stack.callback(told.close)
+    broadcast = Broadcast(told, redactor, BroadcastOptions(settings.http.streams_max))
+    metrics.watch_streams(broadcast.figures)
     exposition = Exposition(metrics.registry)
     daemon = Daemon(
         loaded, state, clock, ledger, patrol, metrics, exposition, history, redactor, notifier, sinks, notifications,
-        _wire_applier(patrol, ledger, settings.tasks.env_pass, environ, redactor),
+        _wire_applier(patrol, ledger, settings.tasks.env_pass, environ, redactor), broadcast,
     )  # fmt: skip
     daemon.environ = environ
-    heard: list[Listener] = [metrics, LogListener(), daemon, notifications, *listeners]
+    heard: list[Listener] = [metrics, LogListener(), daemon, daemon.hour, notifications, broadcast, *listeners]
     if sinks is not None:
         heard.append(sinks)
     if settings.tasks.enabled:
@@ -368,8 +408,7 @@ class _Teller:
     _waking: bool = False
 
     def tell(self, events: Sequence[Event]) -> None:
-        for listener in self.patrol.listeners:
-            listener.on_events(events)
+        self.patrol.audience.hear(events)
         if not self._waking and events:
             self._waking = True
             asyncio.get_running_loop().call_later(WAKE_PAUSE, self._wake)
@@ -388,7 +427,13 @@ async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
         from crewd.web.app import build_app
         from crewd.web.server import HttpOptions, Server
 
-        options = HttpOptions(host=http.host, port=http.port, tcp=http.enabled, socket=socket)
+        options = HttpOptions(
+            host=http.host,
+            port=http.port,
+            tcp=http.enabled,
+            socket=socket,
+            connections_max=_affordable(http.connections_max, raise_descriptor_limit()),
+        )
         server = Server(build_app(daemon), options)
         try:
             host, port = await server.start()
@@ -398,6 +443,7 @@ async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
                 "choose another port, 0 for any free one, or http.enabled = false"
             ) from error
         stack.push_async_callback(server.stop)
+        stack.callback(daemon.broadcast.close)  # first of all: streams have no end of their own
         if http.enabled:
             daemon.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         if server.complaint:
@@ -406,6 +452,21 @@ async def _listen(daemon: Daemon, stack: contextlib.AsyncExitStack) -> None:
     record = {"pid": own_pid(), "url": daemon.url, "socket": socket, "started_at": rfc3339(daemon.clock.read().wall)}
     write_atomically(str(path), msgspec.json.encode(record), durable=False)
     stack.callback(path.unlink, missing_ok=True)
+
+
+def _affordable(wanted: int, descriptors: int) -> int:
+    from crewd.web.server import affordable
+
+    connections = affordable(wanted, descriptors)
+    if connections < wanted:
+        log.warning(
+            "web.few_descriptors",
+            connections_max=connections,
+            wanted=wanted,
+            descriptors=descriptors,
+            remedy="raise LimitNOFILE, or lower http.connections_max",
+        )
+    return connections
 
 
 def _compare_watchdog(daemon: Daemon) -> None:
@@ -458,10 +519,12 @@ async def _hints(patrol: Patrol, enabled: bool) -> None:
 async def _prune(daemon: Daemon) -> None:
     """Forget events that are older than the retention, a few at a time."""
     while True:
-        retention = daemon.loaded.settings.ledger.retention
-        if retention:
+        kept = daemon.loaded.settings.ledger
+        if kept.retention:
+            now = daemon.clock.read().wall
+            past_before = now - kept.history_retention if kept.history_retention else None
             try:
-                await daemon.ledger.prune(daemon.clock.read().wall - retention)
+                await daemon.ledger.prune(now - kept.retention, past_before=past_before)
             except LedgerError as error:
                 log.error("retention.failed", error=str(error))  # noqa: TRY400 - the message says it all
         await asyncio.sleep(PRUNE_EVERY)
@@ -529,5 +592,4 @@ async def reload_settings(daemon: Daemon) -> bool:
 async def _tell(daemon: Daemon, event: Event) -> None:
     with contextlib.suppress(LedgerError):  # degraded already, and told so
         events = await daemon.ledger.commit(Batch(events=(event,)))
-        for listener in daemon.patrol.listeners:
-            listener.on_events(events)
+        daemon.patrol.audience.hear(events)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crewd.cli.agent_lines import amount, in_short, used_by
-from crewd.cli.causes import BAD, last_error
 from crewd.cli.screen import Line, Part, columns
 from crewd.cli.status import level_word
 from crewd.cli.text import clean, span
 from crewd.cli.times import moment
+from crewd.policy.causes import BAD, last_error
 
 ERROR_MAX = 160
 

@@ -1,13 +1,12 @@
 """`crewd beat`: a sign of life of a worker, written as one small file."""
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from crewd.cli.options import environment
+from crewd.cli.options import config_option, environment
 from crewd.config.folders import config_place, state_folder
 from crewd.config.quantities import seconds
 from crewd.errors import CrewdError, Refused, UsageProblem
@@ -33,9 +32,10 @@ ENDED = ("completed", "failed", "cancelled", "skipped")
 @click.option("--error", default="", help="What went wrong.")
 @click.option("--root", envvar="CREWD_BEAT_ROOT", help="Folder of beats, instead of the configured one.")
 @click.option("--state-dir", envvar="CREWD_STATE_DIR", help="State folder of crewd; beats lie in beats/ below it.")
-def beat(root: str | None, state_dir: str | None, **said: Any) -> None:
+@config_option
+def beat(root: str | None, state_dir: str | None, config_file: Path | None, **said: Any) -> None:
     """Say that a worker is alive. Attempt, crew, task type and process stay what they were unless given."""
-    folder = root or _beat_root(environment(), state_dir)
+    folder = root or _beat_root(environment(), state_dir, config_file)
     try:
         path = Path(beat_path(str(Path(folder).expanduser().absolute()), said["run"], said["task"]))
         data = _encode(said, _former(path))
@@ -130,18 +130,22 @@ def _write(path: Path, data: bytes, durable: bool) -> None:
         raise CrewdError(f"{path} cannot be written: {error.strerror}; name another folder with --root") from None
 
 
-def _beat_root(environ: Mapping[str, str], state_dir: str | None) -> str:
+def _beat_root(environ: Mapping[str, str], state_dir: str | None, config_file: Path | None) -> str:
     """Find the folder that the daemon looks at, without the cost of judging all settings."""
     if state_dir is not None:
         return str(Path(state_dir) / "beats")
-    place = config_place(environ).path
+    place = config_place(environ, config_file).path
     configured: Any = {}
     if place is not None:
         import tomllib
 
-        # A beat must not fail for a typing error in another's file; the daemon complains of that.
-        with contextlib.suppress(OSError, ValueError):
+        try:
             configured = tomllib.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            # A beat must not fail for a typing error in another's file, of which the daemon complains; but whoever
+            # names one means it.
+            if config_file is not None:
+                raise UsageProblem(f"--config {config_file}: {error}") from None
     for root in _texts(configured, "sources", "beat_roots"):
         if not any(char in root for char in "*?["):
             return root

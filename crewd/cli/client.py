@@ -1,7 +1,7 @@
 """Asks the daemon, and where it does not answer reads its ledger, saying so."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ DEFAULT_URL = "http://127.0.0.1:9464"  # of a daemon that nobody configured
 SOCKET = "crewd.sock"  # in the state folder
 TIMEOUT_SECONDS = 3.0
 Body = bytes | None
+Piece = bytes
+STREAM_SECONDS = 60.0  # between two pieces
 CHANGE_SECONDS = 600.0  # a cancel is answered once nothing is left, many redrives once the last is done
 
 
@@ -101,24 +103,46 @@ class Daemon:
             if not self._unix:
                 raise DaemonUnreachable(f"daemon unreachable {error}") from None
 
-    def json(self, path: str, query: Mapping[str, object] | None = None) -> Any:
-        """Ask for JSON. What is None in the query is left out."""
-        return _decoded(self.reply(path, query or {}), path)
+    def json(self, path: str, query: Mapping[str, object] | None = None, seconds: float = TIMEOUT_SECONDS) -> Any:
+        """Ask for JSON, which may take so long. What is None in the query is left out."""
+        return _decoded(self.reply(path, query or {}, seconds=seconds), path)
 
     def bytes(self, path: str, query: Mapping[str, object], accept: str = "application/json") -> bytes:
         """Ask for whatever `accept` names."""
         return self.reply(path, query, accept).body
 
-    def reply(self, path: str, query: Mapping[str, object], accept: str = "application/json") -> "Reply":
+    def reply(
+        self,
+        path: str,
+        query: Mapping[str, object],
+        accept: str = "application/json",
+        seconds: float = TIMEOUT_SECONDS,
+    ) -> "Reply":
         """Ask, and get the headers too. Doors that know their caller are asked for what a stranger is not told."""
         named = {name: value for name, value in query.items() if value is not None}
         target = path + ("?" + urlencode(named, doseq=True) if named else "")
-        reply = self._ask([*self._tcp, *self._unix], "GET", target, {"Accept": accept}, None, TIMEOUT_SECONDS)
+        reply = self._ask([*self._tcp, *self._unix], "GET", target, {"Accept": accept}, None, seconds)
         if reply.status in (401, 403) and self._trusted():
-            reply = self._ask(self._trusted(), "GET", target, {"Accept": accept}, None, TIMEOUT_SECONDS)
+            reply = self._ask(self._trusted(), "GET", target, {"Accept": accept}, None, seconds)
         if reply.status != 200:
             raise refusal(reply.status, reply.body, f"{reply.address}{target}")
         return reply
+
+    def stream(self, path: str, query: Mapping[str, object], accept: str = "*/*") -> Iterator[Piece]:
+        """Ask for what is large or goes on, and get it in pieces. Half of it is ConnectionLost, never the whole."""
+        from crewd.cli.wire import Lost, NoDoor, first_open
+
+        named = {name: value for name, value in query.items() if value is not None}
+        target = path + ("?" + urlencode(named, doseq=True) if named else "")
+        try:
+            reply, pieces = first_open([*self._tcp, *self._unix]).stream(target, {"Accept": accept}, STREAM_SECONDS)
+            if reply.status != 200:
+                raise refusal(reply.status, reply.body, f"{reply.address}{target}")
+            yield from pieces
+        except NoDoor as error:
+            raise DaemonUnreachable(f"daemon unreachable {error}") from None
+        except Lost as error:
+            raise ConnectionLost(f"daemon unreachable {error}") from None
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         """Have something changed, and get what became of it.

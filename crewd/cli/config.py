@@ -51,7 +51,7 @@ def show(origin: bool, config_file: Path | None, as_json: bool) -> None:
     """Print the settings that count, as TOML. Secrets are masked."""
     loaded = load(config_file, environment())
     if as_json:
-        print_json(_as_json(loaded, origin))
+        print_json(laid_out(loaded, origin))
         return
     group = ""
     for key, value in flat(loaded.settings).items():
@@ -92,7 +92,8 @@ def schema(form: str, of_run: bool) -> None:
             print_json(Settings.model_json_schema())
 
 
-def _as_json(loaded: Loaded, origin: bool) -> dict[str, Any]:
+def laid_out(loaded: Loaded, origin: bool) -> dict[str, Any]:
+    """Lay the settings out, each under its dotted key; secrets are masked."""
     values = flat(loaded.settings)
     result: dict[str, Any] = {
         "file": str(loaded.path or ""),

@@ -51,7 +51,7 @@ def doctor(
 
     Nobody asks a model for --agent, and no token is spent.
     """
-    found = list(_fly() if canary else _examine(config_file, state_dir, roots, agents, executors))
+    found = list(_fly() if canary else examine(config_file, state_dir, roots, agents, executors))
     failed = any(finding.state == FAIL for finding in found)
     if as_json:
         print_json({"ok": not failed, "findings": [asdict(finding) for finding in found]})
@@ -65,13 +65,14 @@ def doctor(
     raise SystemExit(1 if failed else 0)
 
 
-def _examine(
+def examine(
     config_file: Path | None,
     state_dir: Path | None,
-    roots: tuple[str, ...],
-    agents: tuple[str, ...],
-    executors: tuple[str, ...],
+    roots: tuple[str, ...] = (),
+    agents: tuple[str, ...] = (),
+    executors: tuple[str, ...] = (),
 ) -> Iterator[Finding]:
+    """Look at everything, one finding after the other."""
     environ = environment()
     settings, about_settings = findings.settings(config_file, environ)
     yield from about_settings

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crewd.cli.client import Daemon, ask, find, look_back, say_notice, segment
+from crewd.cli.client import Answer, Daemon, Place, ask, find, look_back, say_notice, segment
 from crewd.cli.managed_run import managed, task_of
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import API, TROUBLE
@@ -31,7 +31,17 @@ FACT_MAX = 200
 @json_option
 def explain(run: str, task: str, config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Show why the worker of TASK in RUN stands where it stands: every signal, and the rule that fitted."""
-    from crewd.cli.history import past_task
+    answer = take_task(find(state_dir, config_file), run, task)
+    say_notice(answer)
+    if as_json:
+        print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})
+    else:
+        print_lines(task_lines(answer.body))
+
+
+def take_task(place: Place, run: str, task: str) -> Answer:
+    """Ask for the evidence on the worker of a task. Raises NothingMatched, DaemonUnreachable."""
+    from crewd.cli.past import past_task
     from crewd.cli.past_managed import past_managed
 
     def online(daemon: Daemon) -> Any:
@@ -43,16 +53,10 @@ def explain(run: str, task: str, config_file: Path | None, state_dir: Path | Non
         whole = past_managed(reader, run, place.redactor)
         return _joined(lambda: past_task(reader, run, task, place.redactor), whole, task)
 
-    place = find(state_dir, config_file)
     try:
-        answer = ask(place, online, offline)
+        return ask(place, online, offline)
     except NothingMatched as unknown:
-        answer = look_back(place, offline, unknown)
-    say_notice(answer)
-    if as_json:
-        print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})
-    else:
-        print_lines(_lines(answer.body))
+        return look_back(place, offline, unknown)
 
 
 def _joined(judged: Callable[[], Any], whole: dict[str, Any] | None, task: str) -> Any:
@@ -68,7 +72,8 @@ def _joined(judged: Callable[[], Any], whole: dict[str, Any] | None, task: str) 
         return {**found, **{name: ours[name] for name in ("task_id", "attempt", "depends_on")}, "managed": ours}
 
 
-def _lines(task: dict[str, Any]) -> Iterator[Line]:
+def task_lines(task: dict[str, Any]) -> Iterator[Line]:
+    """Lay the evidence out: the level, what holds it back, every signal, and the table."""
     found = task["explain"]
     yield [(clean(f"{task['run_id']} / {task['task_id']}"), "head"), (f"  attempt {task['attempt']}", "faint")]
     if ours := task.get("managed"):

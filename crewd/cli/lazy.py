@@ -1,6 +1,7 @@
 """A group of commands that imports a command only when it is called, so that starting costs what is used."""
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from click.shell_completion import CompletionItem
 
 from crewd.cli.text import clean
 from crewd.errors import CrewdError, SettingsError
+
+COMPLETING = "_CREWD_COMPLETE"  # set by the script of `crewd completion`, while someone waits behind the Tab key
 
 
 class LazyGroup(click.Group):
@@ -27,7 +30,15 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = self._lazy[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if COMPLETING in os.environ:
+            from crewd.cli.suggestions import dress
+
+            dress(command)
         return command
+
+    def line(self, cmd_name: str) -> str:
+        """Tell the line of a command in the help."""
+        return self._lazy[cmd_name][1]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -68,8 +79,6 @@ def _words(error: CrewdError) -> str:
 
 
 def _abandon_stdout() -> None:
-    import os
-
     # Otherwise the interpreter flushes what is left at its end, and complains of the pipe once more.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

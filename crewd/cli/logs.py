@@ -1,8 +1,10 @@
 """`crewd logs`: what a task wrote."""
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +13,10 @@ from crewd.cli.options import config_option, state_option
 from crewd.cli.output import Output, Stretch
 from crewd.cli.screen import is_terminal, pause
 from crewd.cli.text import clean
-from crewd.errors import DaemonUnreachable, NothingMatched
+from crewd.errors import DaemonUnreachable, NothingMatched, UsageProblem
+
+if TYPE_CHECKING:
+    from crewd.cli.spoken import Spoken
 
 POLL_SECONDS_MIN, POLL_SECONDS_MAX = 0.1, 1.0
 NO_MORE = ("completed", "dead_lettered", "cancelled", "skipped", "failed", "needs_attention", "blocked")
@@ -24,6 +29,8 @@ NO_MORE = ("completed", "dead_lettered", "cancelled", "skipped", "failed", "need
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="This attempt instead of the newest.")
 @click.option("--stderr", is_flag=True, help="What it wrote to stderr instead of stdout.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
+@click.option("--pretty", is_flag=True, help="What an agent printed, in words; on a terminal that is the default.")
+@click.option("--raw", is_flag=True, help="Every byte as it was written, on a terminal too.")
 @config_option
 @state_option
 def logs(
@@ -33,16 +40,23 @@ def logs(
     attempt: int | None,
     stderr: bool,
     tail: int | None,
+    pretty: bool,
+    raw: bool,
     config_file: Path | None,
     state_dir: Path | None,
 ) -> None:
     """Print what TASK of RUN wrote, without secrets. On a terminal, control characters are left out.
 
+    What agents print (Claude Code, Codex, Gemini CLI, pi) is told in words there: what they said, their tools, how
+    they ended, what they used.
+
     While the daemon is down it is read in the attempt's folder.
     """
+    if pretty and raw:
+        raise UsageProblem("--pretty and --raw say the opposite: give one of them")
     place = find(state_dir, config_file)
     output = Output(place, run, task, "stderr" if stderr else "stdout")
-    showing = _Showing(output, attempt, tail)
+    showing = _Showing(output, attempt, tail, in_words=not stderr and not raw and (pretty or is_terminal()), raw=raw)
     try:
         if following:
             showing.follow()
@@ -50,6 +64,8 @@ def logs(
             showing.once()
     except KeyboardInterrupt:
         return
+    finally:
+        showing.close()
 
 
 @dataclass
@@ -57,6 +73,10 @@ class _Showing:
     output: Output
     attempt: int | None
     tail: int | None
+    in_words: bool  # where it is understood
+    raw: bool
+    _spoken: "Spoken | None" = None
+    _unfinished: bytes = b""  # the beginning of a line of which the rest has not come
     _said: dict[str, str] = field(default_factory=dict)
 
     def once(self) -> None:
@@ -118,6 +138,7 @@ class _Showing:
         except DaemonUnreachable:
             return attempt
         if task["attempt"] > attempt:
+            self.close()
             self._say(f"attempt {task['attempt']}")
             return attempt + 1
         if task["state"] in NO_MORE:
@@ -132,6 +153,24 @@ class _Showing:
         _, task = self.output.look()
         return int(task["attempt"])
 
+    def close(self) -> None:
+        """Tell what is left to be told of an agent."""
+        if self._spoken is not None:
+            self._speak([self._unfinished] if self._unfinished else [])
+            self._print(self._spoken.end())
+        self._spoken, self._unfinished = None, b""
+
+    def _begin_words(self) -> None:
+        if not self.in_words:
+            return
+        from crewd.cli.spoken import Spoken, is_understood
+
+        _, task = self.output.look()
+        ended = [(each.get("details") or {}).get("profile") for each in task["attempts"][-1:]]
+        profile = str(task.get("profile") or next(filter(None, ended), ""))
+        self.in_words = is_understood(profile)
+        self._spoken = Spoken(profile) if self.in_words else None
+
     def _say_away(self) -> None:
         if self.output.away:
             self._say(f"{self.output.away}; reading the attempt's folder", about="daemon")
@@ -145,9 +184,23 @@ class _Showing:
     def _write(self, stretch: Stretch) -> None:
         if not stretch.data:
             return
-        if is_terminal():
+        if self.in_words and self._spoken is None:
+            self._begin_words()
+        if self._spoken is not None:
+            *whole, self._unfinished = (self._unfinished + stretch.data).split(b"\n")
+            self._speak(whole)
+        elif is_terminal() and not self.raw:
             lines = stretch.data.decode("utf-8", "replace").split("\n")
             click.echo("\n".join(clean(line.expandtabs()) for line in lines), nl=False)
         else:
             sys.stdout.buffer.write(stretch.data)
             sys.stdout.buffer.flush()
+
+    def _speak(self, lines: Sequence[bytes]) -> None:
+        if self._spoken is not None:
+            for line in lines:
+                self._print(self._spoken.hear(line))
+
+    def _print(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            click.echo(line)

@@ -26,7 +26,9 @@ COMMANDS = {
     "why": ("crewd.cli.why:why", "Say why a run stands where it stands, and what to do."),
     "events": ("crewd.cli.events:events", "Show what happened, and follow what happens."),
     "incidents": ("crewd.cli.incidents:incidents", "Show what is wrong and lasts; acknowledge or snooze it."),
-    "metrics": ("crewd.cli.metrics:metrics", "Show the daemon's metrics."),
+    "metrics": ("crewd.cli.metrics:metrics", "Show the daemon's metrics, or how a week came out."),
+    "history": ("crewd.cli.history:history", "Look back at runs, tasks and attempts; keep the memory of them."),
+    "export": ("crewd.cli.export:export", "Write one run with all that is recorded of it."),
     "orphans": ("crewd.cli.orphans:orphans", "List processes that outlived their run, and stop them."),
     "replay": ("crewd.cli.replay:replay", "Say what other settings would have made of a recorded period."),
     "beat": ("crewd.cli.beat:beat", "Write a sign of life of a worker."),
@@ -34,6 +36,10 @@ COMMANDS = {
     "config": ("crewd.cli.config:config", "Check, show and describe the settings."),
     "notify": ("crewd.cli.notify:notify", "Try the channels on which people are told of incidents."),
     "doctor": ("crewd.cli.doctor:doctor", "Check what crewd needs of this machine."),
+    "diagnose": ("crewd.cli.diagnose:diagnose", "Gather everything about a run in one file, without secrets."),
+    "log-level": ("crewd.cli.log_level:log_level", "Show or change what the running daemon logs."),
+    "completion": ("crewd.cli.completion:completion", "Print what makes a shell complete crewd's commands."),
+    "man": ("crewd.cli.man:man", "Print the manual page of a command."),
 }
 
 

@@ -43,7 +43,7 @@ def managed(daemon: Daemon, run: str) -> dict[str, Any] | None:
 
 def offline(reader: "Reader", run: str, place: Place) -> dict[str, Any]:
     """Read it in the ledger. Raises NothingMatched."""
-    from crewd.cli.history import past_run
+    from crewd.cli.past import past_run
     from crewd.cli.past_managed import past_managed
 
     found = past_managed(reader, run, place.redactor)
@@ -97,6 +97,7 @@ def _observed(whole: dict[str, Any]) -> dict[str, Any]:
             "due_at": None,
             "attempts": [],
             "depends_on": task["depends_on"],
+            "worker": task["worker"],
         }
         for task in whole["tasks"]
     ]
@@ -107,6 +108,9 @@ def _observed(whole: dict[str, Any]) -> dict[str, Any]:
         "counts": whole["task_counts"],
         "tasks": tasks,
         "held": {},
+        "waiting": whole["waiting"],
+        "unread": whole["unread"],
+        "unread_rounds": whole["unread_rounds"],
     }
 
 

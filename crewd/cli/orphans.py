@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crewd.config.settings import Settings
     from crewd.engine.orphans import Places, Search
     from crewd.ledger.reader import Reader
-    from crewd.model.orphan import Orphan
+    from crewd.model.orphan import Bystander, Orphan, Spared
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 LEFT = ("refused", "remains")  # outcomes after which a process is still there
@@ -188,8 +188,20 @@ def _show(found: "Search", as_json: bool) -> None:
     if not sighting.orphans:
         click.echo("no orphans")
     print_lines(columns(_rows(sighting.orphans)))
+    serving = [(each, why) for each, why in sighting.spared if why.serves]
+    if serving:
+        click.echo("left alone, although an ended run began them:")
+        print_lines(columns([_serving_row(each, why) for each, why in serving]))
     if sighting.spared:
         click.echo(f"{_processes(len(sighting.spared))} left alone, as not proven; --json says why")
+
+
+def _serving_row(each: "Bystander", why: "Spared") -> Line:
+    return [
+        (f"  {each.identity.pid}", ""),
+        (clean(each.name), ""),
+        (clean(why.because), "faint"),
+    ]
 
 
 def _show_outcomes(outcomes: "Sequence[tuple[Orphan, str]]", as_json: bool) -> None:

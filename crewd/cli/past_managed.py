@@ -99,6 +99,7 @@ def _task(task: ManagedTask, plan: TaskPlan, tasks: Mapping[str, ManagedTask]) -
         "usage": msgspec.to_builtins(task.usage),
         "artifacts": msgspec.to_builtins(task.artifacts),
         "executor": plan.executor,
+        "profile": plan.profile,
         "priority": plan.priority,
         "depends_on": list(plan.depends_on),
         "max_attempts": plan.retry.max_attempts,

@@ -1,6 +1,7 @@
 """The picture that `crewd status` shows: how crewd is, and every run with its workers."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crewd.cli.client import Answer, Daemon, Place, ask
@@ -19,7 +20,7 @@ TROUBLE = {"dead": 5, "stale": 4, "unreadable": 3, "warn": 2, "waiting": 1, "hea
 
 def take(place: Place, ended: bool) -> Answer:
     """Ask for the picture; with `ended` also the runs that are over and have no worker."""
-    return ask(place, lambda daemon: _online(daemon, ended), lambda reader: _offline(reader, ended, place.redactor))
+    return ask(place, lambda daemon: online(daemon, ended), lambda reader: _offline(reader, ended, place.redactor))
 
 
 def trouble(run: dict[str, Any]) -> tuple[float, ...]:
@@ -35,7 +36,8 @@ def worker_trouble(task: dict[str, Any]) -> tuple[float, ...]:
     return (-TROUBLE.get(task["worker"]["level"], -1), -(task["worker"]["silence_seconds"] or 0.0))
 
 
-def _online(daemon: Daemon, ended: bool) -> dict[str, Any]:
+def online(daemon: Daemon, ended: bool) -> dict[str, Any]:
+    """Ask the daemon, and nobody in its stead. Raises DaemonUnreachable."""
     status = daemon.json(f"{API}/status") | {
         "pauses": _told(daemon, "pauses"),
         "circuits": _not_closed(_told(daemon, "circuits")),
@@ -45,13 +47,14 @@ def _online(daemon: Daemon, ended: bool) -> dict[str, Any]:
     if not ended and sum(map(_workers_of, lines)) < expected:
         # A run that says it has ended still has workers: that is trouble, and must not be left out.
         lines = [line for line in _lines(daemon, None) if line["status"] in NOT_ENDED or _workers_of(line)]
-    return _sorted(status, lines)
+    return _sorted(status, lines, _plans(daemon) if any(status.get("recoveries", {}).values()) else {})
 
 
 def _offline(reader: "Reader", ended: bool, redactor: "Redactor") -> dict[str, Any]:
     import msgspec
 
-    from crewd.cli.history import past_snapshot, past_whole
+    from crewd.cli.past import past_snapshot, past_whole
+    from crewd.cli.rescue import ledger_plans
     from crewd.web import shapes
 
     memory = reader.recall()
@@ -64,7 +67,16 @@ def _offline(reader: "Reader", ended: bool, redactor: "Redactor") -> dict[str, A
         if ended or view.workers or view.run.status.value in NOT_ENDED:
             whole = past_whole(view, snapshot, redactor)
             runs.append({name: whole[name] for name in shapes.run_line(view)} | {"workers": _working(whole)})
-    return _sorted(status, runs)
+    plans = ledger_plans(reader)
+    status["incidents_open"] = len(memory.incidents_open)
+    status["recoveries"] = dict(Counter(plan["state"] for plan in plans.values()))
+    return _sorted(status, runs, plans)
+
+
+def _plans(daemon: Daemon) -> dict[str, dict[str, Any]]:
+    from crewd.cli.rescue import online_plans
+
+    return online_plans(daemon)
 
 
 def _told(daemon: Daemon, what: str) -> list[dict[str, Any]]:
@@ -79,9 +91,12 @@ def _not_closed(circuits: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in circuits if each["state"] != "closed"]
 
 
-def _sorted(status: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _sorted(
+    status: dict[str, Any], runs: list[dict[str, Any]], plans: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
     for run in runs:
         run["workers"].sort(key=worker_trouble)
+        run["recovery"] = plans.get(run["run_id"])
     runs.sort(key=lambda run: run["updated_at"] or "", reverse=True)
     runs.sort(key=trouble)
     return {**status, "runs_seen": status["runs"], "runs": runs}

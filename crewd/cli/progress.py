@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from crewd.cli.attempt_lines import task_words
-from crewd.cli.causes import AT_WORK, causes
-from crewd.cli.managed_run import ENDED, OVER
+from crewd.cli.managed_run import OVER
 from crewd.cli.screen import Line, plain
 from crewd.cli.text import clean, count
+from crewd.policy.causes import AT_WORK, causes
+from crewd.policy.progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,12 +23,14 @@ FAILED = ("dead_lettered", "failed", "needs_attention")
 def standing(body: dict[str, Any]) -> str:
     """Sum a run up: "3 of 8 done, 2 running (build, lint), 1 retrying"."""
     tasks = body["tasks"]
-    done = sum(1 for task in tasks if task["state"] in ENDED)
-    parts = [f"{done} of {len(tasks)} done"]
+    so_far = progress((task["task_id"], task["state"]) for task in tasks)
+    parts = [f"{so_far.done} of {so_far.expected} done"]
     running = [task["task_id"] for task in tasks if task["state"] in AT_WORK]
     if running:
         named = ", ".join(clean(name, NAME_MAX) for name in running[:NAMES_MAX])
         parts.append(f"{len(running)} running ({named}{', …' if len(running) > NAMES_MAX else ''})")
+    elif so_far.next:
+        parts.append(f"next: {clean(so_far.next, NAME_MAX)}")
     for word, states in (("retrying", ("retry_wait",)), ("blocked", ("blocked",)), ("failed", FAILED)):
         number = sum(1 for task in tasks if task["state"] in states)
         if number:
@@ -96,9 +99,13 @@ class BarProgress:
         self._bar = self._progress.add_task("", run="", words="", total=None)
 
     def show(self, body: dict[str, Any], now: float) -> None:
-        done = sum(1 for task in body["tasks"] if task["state"] in ENDED)
+        so_far = progress((task["task_id"], task["state"]) for task in body["tasks"])
         self._progress.update(
-            self._bar, total=len(body["tasks"]), completed=done, run=clean(body["run_id"]), words=standing(body)
+            self._bar,
+            total=so_far.expected,
+            completed=so_far.done,
+            run=clean(body["run_id"]),
+            words=standing(body),
         )
         self._progress.refresh()
 

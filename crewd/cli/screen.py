@@ -52,7 +52,7 @@ def print_lines(lines: Iterable[Line]) -> None:
 
     console = Console(highlight=False)
     for line in lines:
-        console.print(_text(line), no_wrap=True, overflow="ellipsis", crop=True)
+        console.print(as_text(line), no_wrap=True, overflow="ellipsis", crop=True)
 
 
 def columns(rows: list[list[Part]], gap: str = "  ") -> list[Line]:
@@ -81,7 +81,7 @@ def keep_showing(make: Callable[[], Iterable[Line]], seconds: float) -> None:
 
     console = Console(highlight=False)
     with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
-        follow(lambda: live.update(Group(*(_text(line) for line in make())), refresh=True), seconds)
+        follow(lambda: live.update(Group(*(as_text(line) for line in make())), refresh=True), seconds)
 
 
 def follow(step: Callable[[], object], seconds: float) -> None:
@@ -100,7 +100,8 @@ def pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def _text(line: Line) -> "Text":
+def as_text(line: Line) -> "Text":
+    """Write a line with its colours, and nothing in it that a terminal or rich would act on."""
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")

@@ -10,6 +10,7 @@ from crewd.cli.client import Answer, Daemon, Place, ask, find, look_back, say_no
 from crewd.cli.managed_run import MANAGED, as_whole, managed
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import API, TROUBLE
+from crewd.cli.rescue import beside, plan_line
 from crewd.cli.screen import Line, Part, columns, print_lines
 from crewd.cli.status import BECAUSE_MAX, level_word
 from crewd.cli.text import clean, span
@@ -29,17 +30,21 @@ AT_WORK = ("starting", "running", "ending")
 @json_option
 def show(run: str, config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Show the run RUN with all its tasks. A run that is no longer on disk is shown from the ledger."""
-    answer = _answer(find(state_dir, config_file), run)
+    place = find(state_dir, config_file)
+    answer = take_whole(place, run)
+    if answer.body["runtime"] != MANAGED:
+        answer.body["recovery"] = beside(place, run)["recovery"]
     say_notice(answer)
     now = wall_now()
     if as_json:
         print_json({"source": answer.source, "as_of": answer.as_of or None, **answer.body})
     else:
-        print_lines(_lines(answer.body, now))
+        print_lines(whole_lines(answer.body, now))
 
 
-def _answer(place: Place, run: str) -> Answer:
-    from crewd.cli.history import past_run
+def take_whole(place: Place, run: str) -> Answer:
+    """Ask for a run with everything that is known of it. Raises NothingMatched, DaemonUnreachable."""
+    from crewd.cli.past import past_run
     from crewd.cli.past_managed import past_managed
 
     def online(daemon: Daemon) -> Any:
@@ -70,7 +75,8 @@ def _answer(place: Place, run: str) -> Answer:
         return look_back(place, offline, unknown)
 
 
-def _lines(run: dict[str, Any], now: float) -> Iterator[Line]:
+def whole_lines(run: dict[str, Any], now: float) -> Iterator[Line]:
+    """Lay a run out with all its tasks. `now` is wall time."""
     level = run["worst_level"] or ""
     yield [(clean(run["run_id"]), "head"), (f"  {clean(run['crew'])} · {run['runtime']} · {run['status']}", "")]
     facts = [
@@ -85,6 +91,7 @@ def _lines(run: dict[str, Any], now: float) -> Iterator[Line]:
         ("used", _usage(run["usage"] or _used_by_all(run))),
     ]
     yield from columns([[("  " + name, "faint"), (clean(str(text)), "")] for name, text in facts if text])
+    yield from plan_line(run)
     yield []
     if run.get("managed"):
         yield from _managed_lines(run, now)

@@ -10,6 +10,7 @@ import click
 from crewd.cli.client import Answer, Place, find, say_notice
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import TROUBLE, take
+from crewd.cli.rescue import plan_line, waiting_words
 from crewd.cli.screen import Line, Part, columns, follow, keep_showing, print_lines
 from crewd.cli.text import clean, count, span
 from crewd.cli.times import when
@@ -38,11 +39,11 @@ def status(
         answer = take(place, ended)
         say_notice(answer)
         if as_json:
-            print_json(_as_json(answer))
+            print_json(picture_json(answer))
         else:
-            print_lines(_lines(answer))
+            print_lines(picture_lines(answer))
     elif as_json:
-        follow(lambda: print_json(_as_json(take(place, ended)), line=True), every)
+        follow(lambda: print_json(picture_json(take(place, ended)), line=True), every)
     else:
         keep_showing(lambda: _watched(place, ended), every)
 
@@ -67,6 +68,8 @@ def headline(body: dict[str, Any]) -> Line:
         line += [(" · ", "faint"), (f"{levels[level]} {level}", level if level in TROUBLE else "")]
     if letters:
         line += [(" · ", "faint"), (count(letters, "dead letter"), "stale")]
+    for words in waiting_words(body):
+        line += [(" · ", "faint"), words]
     return line
 
 
@@ -96,7 +99,8 @@ def level_word(level: str) -> str:
     return level.upper() if level in ("dead", "stale", "unreadable") else level
 
 
-def _as_json(answer: Answer) -> dict[str, Any]:
+def picture_json(answer: Answer) -> dict[str, Any]:
+    """Lay the whole picture out as JSON."""
     return {"source": answer.source, "as_of": answer.as_of or answer.body["taken_at"], **answer.body}
 
 
@@ -108,20 +112,22 @@ def _watched(place: Place, ended: bool) -> Iterator[Line]:
         return
     if answer.notice:
         yield [(answer.notice, "alert")]
-    yield from _lines(answer)
+    yield from picture_lines(answer)
 
 
-def _lines(answer: Answer) -> Iterator[Line]:
+def picture_lines(answer: Answer) -> Iterator[Line]:
+    """Lay the whole picture out."""
     body = answer.body
     yield headline(body)
-    yield from _doubts(body["health"])
-    yield from _doors(body)
+    yield from doubts(body["health"])
+    yield from doors(body)
     for run_id, why in body.get("never_read", {}).items():
         yield [("UNREAD ", "warn"), (f"{clean(run_id)}: nothing of it could ever be read ({why}); see the log", "")]
     hidden = body["runs_seen"] - len(body["runs"])
     for run in body["runs"]:
         yield []
-        yield _run_line(run)
+        yield run_line(run)
+        yield from ([(" ! ", "faint"), *line] for line in plan_line(run))
         rows = columns([worker_row(task) for task in run["workers"]])
         for number, row in enumerate(rows, 1):
             yield [(" └ " if number == len(rows) else " ├ ", "faint"), *row]
@@ -133,7 +139,8 @@ def _lines(answer: Answer) -> Iterator[Line]:
         yield [(f"{count(hidden, 'run')} more {'has' if hidden == 1 else 'have'} ended: --all shows them", "faint")]
 
 
-def _doubts(health: dict[str, Any] | None) -> Iterator[Line]:
+def doubts(health: dict[str, Any] | None) -> Iterator[Line]:
+    """Tell what makes crewd hold back: on hold, the mass brake, degraded, slow."""
     if health is None:
         return
     if health["hold"]:
@@ -147,7 +154,7 @@ def _doubts(health: dict[str, Any] | None) -> Iterator[Line]:
         yield [("SLOW ", "warn"), (f"crewd itself is slow: all thresholds x {health['local_health']:.1f}", "")]
 
 
-def _doors(body: dict[str, Any]) -> Iterator[Line]:
+def doors(body: dict[str, Any]) -> Iterator[Line]:
     """Tell what keeps tasks from being started: doors that a person closed, and circuits that failures opened."""
     for closed in body["pauses"]:
         word = "DRAINING " if closed["mode"] == "drain" else "PAUSED "
@@ -161,7 +168,8 @@ def _doors(body: dict[str, Any]) -> Iterator[Line]:
         yield [("CIRCUIT ", "warn"), (clean(f"{circuit['name']} is {circuit['state']}{why}{probe}"), "")]
 
 
-def _run_line(run: dict[str, Any]) -> Line:
+def run_line(run: dict[str, Any]) -> Line:
+    """Tell a run in a line."""
     level = run["worst_level"] or ""
     tasks = ", ".join(f"{number} {status}" for status, number in sorted(run["task_counts"].items()))
     line: Line = [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crewd.cli.client import Place, find
+from crewd.cli.durations import duration
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.screen import is_terminal, pause, print_lines
 from crewd.cli.text import span
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer; leaves with 124.")
+@click.option("--timeout", type=duration, metavar="DURATION", help="Wait no longer than 10m; leaves with 124.")
 @config_option
 @state_option
 @json_option

@@ -9,14 +9,16 @@ import click
 
 from crewd.cli.agent_lines import doing, in_short
 from crewd.cli.attempt_lines import due, state_style
-from crewd.cli.causes import Cause, causes, waits
 from crewd.cli.client import find, say_notice
-from crewd.cli.managed_run import MANAGED, OVER, take_run
+from crewd.cli.managed_run import OVER, take_run
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.progress import standing
+from crewd.cli.rescue import beside, incident_lines, plan_line
 from crewd.cli.screen import Line, columns, print_lines
+from crewd.cli.stuck import run_waits, stuck, stuck_lines
 from crewd.cli.text import clean, count
 from crewd.cli.times import wall_now
+from crewd.policy.causes import Cause, causes, guidance, next_action, waits
 
 NAMES_MAX = 5
 ERROR_MAX = 400
@@ -29,42 +31,18 @@ ERROR_MAX = 400
 @json_option
 def why(run: str, config_file: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Say why RUN stands where it stands: the one cause first, whom it holds up, what to do, and why others wait."""
-    answer = take_run(find(state_dir, config_file), run)
+    place = find(state_dir, config_file)
+    answer = take_run(place, run)
     say_notice(answer)
-    body = answer.body
+    body = answer.body | beside(place, run)
     if as_json:
-        print_json({"source": answer.source, "as_of": answer.as_of or None, **_as_json(body)})
+        print_json({"source": answer.source, "as_of": answer.as_of or None, **laid_out(body)})
     else:
-        print_lines(_lines(body, wall_now()))
+        print_lines(why_lines(body, wall_now()))
 
 
-def guidance(error_class: str) -> str:
-    """Say what follows from an error class; "" where that is not known."""
-    from crewd.model.failure import ErrorClass
-    from crewd.policy.handling import HANDLING
-
-    try:
-        return HANDLING[ErrorClass(error_class)].guidance
-    except (ValueError, KeyError):
-        return ""
-
-
-def next_action(cause: Cause, body: dict[str, Any]) -> str:
-    """Name the command that comes next."""
-    run, task = body["run_id"], cause.task
-    if body["runtime"] != MANAGED:
-        return f"crewd explain {run} {task}"
-    match cause.state:
-        case "dead_lettered":
-            return f"crewd logs {run} {task} --stderr; once it is mended: crewd deadletter redrive {run}/{task}"
-        case "blocked":
-            return f"crewd explain {run} {task}"
-        case "cancelled":
-            return "submit the run again where it should still be done"
-    return f"crewd show {run}"
-
-
-def _as_json(body: dict[str, Any]) -> dict[str, Any]:
+def laid_out(body: dict[str, Any]) -> dict[str, Any]:
+    """Lay the answer out as JSON."""
     found = [
         {**asdict(cause), "guidance": guidance(cause.error_class), "next_action": next_action(cause, body)}
         for cause in causes(body)
@@ -74,22 +52,36 @@ def _as_json(body: dict[str, Any]) -> dict[str, Any]:
         "status": body["status"],
         "cause": found[0] if found else None,
         "other_causes": found[1:],
+        "workers": [asdict(each) for each in stuck(body)],
+        "run_waits": dict(run_waits(body)),
+        "recovery": body.get("recovery"),
+        "incidents": body.get("incidents", []),
         "waits": [{"why": reason, "tasks": names} for reason, names in waits(body)],
         "agents": [{"task": task["task_id"], "does": doing(task)} for task in _agents(body)],
     }
 
 
-def _lines(body: dict[str, Any], now: float) -> Iterator[Line]:
+def why_lines(body: dict[str, Any], now: float) -> Iterator[Line]:
+    """Lay out why a run stands where it stands. `now` is wall time."""
     yield [(clean(body["run_id"]), "head"), (f" {body['status']}", ""), (f": {standing(body)}", "")]
-    found = causes(body)
+    found, troubled = causes(body), stuck(body)
+    yield from columns([[(f"  {name}", "faint"), (clean(text, ERROR_MAX), "")] for name, text in run_waits(body)])
+    yield from plan_line(body)
+    if wrong := body.get("incidents", []):
+        yield []
+        yield from incident_lines(wrong)
     if found:
         yield []
         yield from _cause_lines(found[0], body)
+    if troubled:
+        yield []
+        yield from stuck_lines(troubled)
     if len(found) > 1:
         yield []
         yield [(f"{count(len(found) - 1, 'other cause')}:", "faint")]
         yield from columns([[(f"  {_names(cause.tasks)}", ""), (_words(cause), "faint")] for cause in found[1:]])
-    waiting = waits(body)
+    told = {each.task for each in troubled}
+    waiting = [(reason, names) for reason, names in waits(body) if not told.issuperset(names)]
     if waiting:
         yield []
         yield from columns(
@@ -101,7 +93,7 @@ def _lines(body: dict[str, Any], now: float) -> Iterator[Line]:
                 for reason, names in waiting
             ]
         )
-    if not found and not waiting:
+    if not found and not waiting and not troubled and not wrong and not body.get("recovery"):
         yield [("nothing stands in its way" if body["status"] not in OVER else "nothing went wrong", "")]
     if working := _agents(body):
         yield []

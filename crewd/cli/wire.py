@@ -2,7 +2,7 @@
 
 import http.client
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from crewd.host.socket_name import short_name
 
 TIMEOUT_SECONDS = 3.0
 BODY_BYTES_MAX = 256 * 2**20
+PIECE_BYTES = 64 * 1024
 
 
 class NoDoor(Exception):
@@ -79,6 +80,33 @@ class Door:
         return Reply(
             response.status, {name.lower(): value for name, value in response.getheaders()}, content, self.address
         )
+
+    def stream(self, target: str, headers: Mapping[str, str], seconds: float) -> tuple[Reply, Iterator[bytes]]:
+        """Ask for what may be large: what comes behind the headers comes in pieces. Raises Lost, also half-way.
+
+        Of a refusal the body is in the reply, and no piece follows.
+        """
+        sent = dict(headers) | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
+        try:
+            self._connection.request("GET", target, None, sent)
+            response = self._connection.getresponse()
+            refused = b"" if response.status == 200 else response.read(BODY_BYTES_MAX)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self.close()
+            raise Lost(f"at {self.address}: {_why(error)}") from None
+        told = {name.lower(): value for name, value in response.getheaders()}
+        reply = Reply(response.status, told, refused, self.address)
+        return reply, self._pieces(response) if response.status == 200 else iter(())
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while piece := response.read1(PIECE_BYTES):
+                yield piece
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self.close()
+            raise Lost(f"at {self.address}: {_why(error)}") from None
 
     def close(self) -> None:
         self._connection.close()

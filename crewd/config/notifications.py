@@ -51,6 +51,12 @@ class NotifyChannel(Group):
     age_max: Duration = Field(
         default=3600.0, ge=1, le=7 * 86400, description="How long a receiver in trouble is tried for each message."
     )
+    remind_every: Duration = Field(
+        default=14_400.0,
+        ge=0,
+        le=7 * 86400,
+        description="What is critical, open, and neither acknowledged nor snoozed is told again so often; 0: never.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -169,6 +169,13 @@ class Ledger(Group):
     retention: Duration = Field(
         default=90 * 86400.0, ge=0, le=3650 * 86400, description="How long events are kept; 0 = for ever."
     )
+    history_retention: Duration = Field(
+        default=180 * 86400.0,
+        ge=0,
+        le=3650 * 86400,
+        description="How long it is kept what became of runs, tasks and attempts: at least as long as the events; "
+        "0 = for ever.",
+    )
 
 
 class Sinks(Group):
@@ -224,6 +231,12 @@ class Http(Group):
         default=(),
         description="Host headers answered besides localhost and the address itself, such as crewd.example:9464.",
     )
+    connections_max: int = Field(
+        default=256, ge=1, le=10_000, description="Connections that are answered, of TCP and of the socket each."
+    )
+    streams_max: int = Field(
+        default=32, ge=0, le=1000, description="Streams of events at one time; they count as connections."
+    )
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
@@ -232,6 +245,20 @@ class Http(Group):
                 "open_to_others",
                 "host {host} can be reached by other machines, and crewd asks nobody who they are",
                 {"host": self.host, "remedy": "listen on 127.0.0.1, or set http.behind_proxy = true behind one"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.streams_max >= self.connections_max:
+            raise PydanticCustomError(
+                "no_room_beside_streams",
+                "streams_max {streams} takes all of connections_max {connections}",
+                {
+                    "streams": self.streams_max,
+                    "connections": self.connections_max,
+                    "remedy": "let streams_max be less than connections_max",
+                },
             )
         return self
 
@@ -469,10 +496,12 @@ NEEDS_RESTART = frozenset(
         "metrics.per_worker_max",
         "http.enabled",
         "http.behind_proxy",
+        "http.connections_max",
         "http.host",
         "http.port",
         "http.allowed_hosts",
         "http.socket",
+        "http.streams_max",
         "http.token",
         "log.format",
         "redact.secrets",

@@ -8,6 +8,7 @@ not known, or has a process of such a run below it, is left alone.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from crewd.detection.identity import START_SLACK, Here
+from crewd.detection.serving import serving
 from crewd.model.orphan import (
     ATTEMPT_DIR,
     BROKER_RUN_ID,
@@ -53,6 +54,7 @@ def search(
     table = {each.identity.pid: each for each in processes if each.letter not in GONE}
     children = _children(table)
     verdicts = {pid: proven(each, known, here, now) for pid, each in table.items() if pid not in untouchable}
+    verdicts |= serving(table, children, verdicts, known.living)
     busy = _busy(table, children, verdicts, known)
     spared = {
         pid: verdict

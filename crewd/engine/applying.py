@@ -69,6 +69,16 @@ class Applier:
     def plan(self, plan_id: str) -> RecoveryPlan | None:
         return self.recovering.plans.get(plan_id)
 
+    def command(self, plan: RecoveryPlan, action: str) -> tuple[str, ...]:
+        """Fill the command of an action with what the plan says; (): none is configured."""
+        values = {
+            "run": plan.run_id,
+            "folder": plan.folder,
+            "project": project_of(plan.folder, plan.root),
+            "task": ",".join(plan.resumable),
+        }
+        return fill(self.recovering.options.rule(plan.runtime, plan.root).command_of(action), values)
+
     async def approve(self, plan_id: str, *, action: str, by: str, reason: str, actor: str) -> RecoveryPlan:
         """Have a plan applied. All that can fail does so before anything is changed."""
         plan = self._find(plan_id)
@@ -76,7 +86,7 @@ class Applier:
         action = action or plan.offers[0]
         if action not in plan.offers:
             raise UsageProblem(f"plan {plan_id} does not offer to {action}: {plan.note or ', '.join(plan.offers)}")
-        if not self._command(plan, action):
+        if not self.command(plan, action):
             name = "command" if action == RESUME else "cancel_command"
             raise Refused(f"recovery.{name} is not set: configure it, reload with SIGHUP, and approve again")
         words = {"action": action, "attempts": 0, "error": "", "output": "", "delay": None, "due_at": None}
@@ -148,16 +158,10 @@ class Applier:
         await self._commit(changed, *events)
 
     async def _run(self, plan: RecoveryPlan) -> Ended:
-        project = project_of(plan.folder, plan.root)
-        values = {
-            "run": plan.run_id,
-            "folder": plan.folder,
-            "project": project,
-            "task": ",".join(plan.resumable),
-        }
-        command = fill(self._command(plan, plan.action), values)
+        command = self.command(plan, plan.action)
         if not command:
             return Ended(spawn_error=f"no command is configured to {plan.action}")
+        project = project_of(plan.folder, plan.root)
         return await self.run_command(command, self.environ, project, self.recovering.options.command_timeout)
 
     def _outcome(self, plan: RecoveryPlan, ended: Ended, at: float) -> tuple[RecoveryPlan, tuple[Event, ...]]:
@@ -166,12 +170,13 @@ class Applier:
         if step is None:
             note = "its command has run; the run has not moved yet"
             return msgspec.structs.replace(plan, output=output, note=note), ()
-        error = self.redact(error)
+        failure = failure_of(step, self.redact(error), ended.passing)
+        error = f"{failure.error_class.value}: {failure.message}"
         options = self.recovering.options
         policy = RetryPolicy(max_attempts=options.max_attempts, base=BASE, cap=CAP)
         decision = after_failure(
             policy,
-            failure_of(step, error, ended.passing),
+            failure,
             counted=plan.attempts,
             of_class=plan.attempts,
             previous_delay=plan.delay,
@@ -204,9 +209,6 @@ class Applier:
             raise NothingMatched(f"no recovery plan {plan_id!r}; `crewd recover list` names them")
         return plan
 
-    def _command(self, plan: RecoveryPlan, action: str) -> tuple[str, ...]:
-        return self.recovering.options.rule(plan.runtime, plan.root).command_of(action)
-
 
 def _must_allow(plan: RecoveryPlan, step: Step) -> None:
     """Raise Refused where the plan is in no state for this step."""
@@ -221,7 +223,7 @@ def _how(ended: Ended, seconds: float) -> tuple[Step | None, str]:
     if ended.timed_out:
         return Step.TIMED_OUT, f"it was not done after {seconds:g} s, and was ended"
     if ended.code:
+        # What it said may be anything: that stays in `output`, which not everybody is told.
         how = f"signal {-ended.code} ended it" if ended.code < 0 else f"it exited with {ended.code}"
-        last = ended.output.rsplit("\n", 1)[-1][:300]
-        return Step.EXITED_NONZERO, f"{how}: {last}" if last else how
+        return Step.EXITED_NONZERO, how
     return None, ""

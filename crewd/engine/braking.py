@@ -7,6 +7,7 @@ from crewd.detection.liveness import moves
 from crewd.detection.options import Patience
 from crewd.engine.book import Entry, Worker
 from crewd.model.event import Event
+from crewd.model.incident import ABOUT_ALL
 from crewd.model.process import ProcessState
 from crewd.model.verdict import Incident, Level
 
@@ -82,4 +83,4 @@ class Braking:
         if not self.brake.engaged:
             return []
         summary = f"{self.why}: none is declared dead for silence until half of them move again or end"
-        return [Incident("crewd", "mass_brake", "critical", summary, wall, kind=self.cause)]
+        return [Incident(ABOUT_ALL, "mass_brake", "critical", summary, wall, kind=self.cause)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from crewd.model.verdict import Incident
 
-IN_MASSES = frozenset({"silent", "stopped"})  # a proven exit is told at once
+IN_MASSES = frozenset({"silent", "stopped"})  # proven exits: mass_deaths.py
 
 
 @dataclass(slots=True, eq=False)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from crewd.engine.changes import task_event
-from crewd.engine.incidents import SPENT, subject_of
+from crewd.engine.incidents import SPENT
 from crewd.model.action import Alarm
 from crewd.model.agent import AgentView
 from crewd.model.event import Event
+from crewd.model.incident import ABOUT_ALL, subject_of
 from crewd.model.plan import BudgetPlan, WatchPlan
 from crewd.model.run import RUN_ENDED, TASK_ENDED, Run, Task, TaskStatus
 from crewd.model.verdict import Incident
@@ -145,14 +146,14 @@ class Burning:
         live = self.used_by_crew()
         day = together([self.spending.of_day(wall), *live.values()])
         found = [
-            Incident("crewd", "budget", "warning", alarm.words, wall, kind=alarm.then)
+            Incident(ABOUT_ALL, "budget", "warning", alarm.words, wall, kind=alarm.then)
             for alarm in budget_alarms("day", budgets.day, day)
         ]
         for crew in sorted({*self.spending.crews(wall), *live}):
             used = together([self.spending.of_crew(crew, wall), live.get(crew, Spent())])
             found += [
                 Incident(
-                    "crewd", f"budget:{crew}", "warning", f"crew {crew}: {alarm.words}", wall, crew, kind=alarm.then
+                    ABOUT_ALL, f"budget:{crew}", "warning", f"crew {crew}: {alarm.words}", wall, crew, kind=alarm.then
                 )
                 for alarm in budget_alarms("crew", budgets.crew, used)
             ]

@@ -23,6 +23,8 @@ TASK_EVENT = {
     TaskStatus.SKIPPED: "task.skipped",
 }
 
+GOAL_MAX = 500  # characters
+
 
 def changes(before: Run | None, now: Run, at: float) -> Iterator[Event]:
     """Tell what happened to a run since it was last known: it starts before its tasks, and ends after them.
@@ -30,7 +32,10 @@ def changes(before: Run | None, now: Run, at: float) -> Iterator[Event]:
     A run that has already ended when it is first met is told in one event: its history is not crewd's to invent.
     """
     if before is None:
-        yield run_event("run.discovered", now, at, _portrait(now))
+        portrait = _portrait(now)
+        if now.status in RUN_ENDED and now.updated_at is not None:
+            portrait["finished_at"] = now.updated_at
+        yield run_event("run.discovered", now, at, portrait)
         if now.status in RUN_ENDED:
             return
         if now.status in RUN_EVENT:
@@ -65,6 +70,8 @@ def _status_change(before: Run, now: Run, at: float) -> Event:
         data |= _portrait(now)
         if now.created_at is not None and now.updated_at is not None:
             data["duration_seconds"] = max(0.0, now.updated_at - now.created_at)
+        if now.updated_at is not None:
+            data["finished_at"] = now.updated_at
     return run_event(RUN_EVENT.get(now.status, "run.status_changed"), now, at, data)
 
 
@@ -72,6 +79,14 @@ def _task_changes(before: Task | None, now: Task, run: Run, at: float) -> Iterat
     moved = before is None or before.status is not now.status
     if moved or (before is not None and before.attempt != now.attempt and now.status is TaskStatus.RUNNING):
         data: dict[str, object] = {"task_type": now.task_type}
+        if now.agent:
+            data["executor"] = now.agent
+        if now.model:
+            data["model"] = now.model
+        if now.started_at is not None and now.status is not TaskStatus.QUEUED:
+            data["started_at"] = now.started_at
+        if now.finished_at is not None and now.status in TASK_ENDED:
+            data["finished_at"] = now.finished_at
         if now.status_text != now.status.value:
             data["status"] = now.status_text
         if before is None and now.status in TASK_ENDED:
@@ -107,4 +122,11 @@ def _portrait(run: Run) -> dict[str, object]:
     counts: dict[str, int] = {}
     for task in run.tasks:
         counts[task.status.value] = counts.get(task.status.value, 0) + 1
-    return {"status": run.status_text, "tasks": counts, "folder": run.folder}
+    data: dict[str, object] = {"status": run.status_text, "tasks": counts, "folder": run.folder}
+    if run.status_text != run.status.value:
+        data["run_status"] = run.status.value
+    if run.goal:
+        data["goal"] = run.goal[:GOAL_MAX]
+    if run.created_at is not None:
+        data["created_at"] = run.created_at
+    return data

@@ -14,7 +14,7 @@ from crewd.detection.wedge import REMEDIES
 from crewd.engine.book import Book, Entry, Worker
 from crewd.engine.options import PatrolOptions
 from crewd.model.event import Event
-from crewd.model.incident import SEVERITIES, is_acknowledged, is_snoozed
+from crewd.model.incident import ABOUT_ALL, SEVERITIES, is_acknowledged, is_snoozed, subject_of
 from crewd.model.run import RUN_ENDED
 from crewd.model.verdict import Incident, Level, Reason, Wedge
 from crewd.policy.damping import Damping, Penalty, eased, opened
@@ -26,11 +26,12 @@ SPENT = frozenset({"burn", "loop"})  # the book of what observed agents use
 RECOVERY = frozenset({"interrupted", "recovery_failed"})  # what is made of interrupted runs (recovering.py)
 APART = STUCK | SPENT | RECOVERY
 STANDING: frozenset[str] = frozenset()  # all but those
-ABOUT_ALL = "crewd"  # the subject of what concerns no single run
 
 CLOSED_MAX = 2000  # incidents that are over and may come back
+CLOCK_NOISE = 1.0  # seconds by which a wall clock that is kept right may differ from the time that passed
 KIND_EVERY = 300.0  # seconds between two tellings that an open incident means something else now
 DEFAULTS = PatrolOptions()
+MASS_DEATH = "mass_death"  # many died together (mass_deaths.py)
 WAITS = {
     Reason.HUMAN: "waits for a person",
     Reason.THROTTLED: "is kept waiting by the rate limit of its provider",
@@ -42,7 +43,8 @@ class News(NamedTuple):
 
     type: str  # of the event
     incident: Incident
-    change: str = ""  # of an update: severity, kind, snooze_over, unsnoozed, damping_over
+    # Of an update: severity, kind, snooze_over, snooze_shortened, unsnoozed, damping_over; of an end: damping_over.
+    change: str = ""
     actor: str = "daemon"
 
 
@@ -52,6 +54,8 @@ class Incidents:
 
     open: dict[str, dict[str, Incident]] = field(default_factory=dict)  # subject -> cause -> incident
     closed: dict[tuple[str, str], Incident] = field(default_factory=dict)  # that may come back, oldest end first
+    # (subject, cause) -> wall time at which its snooze is to end, and the running time by which it must have.
+    _snoozes: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def recall(self, incident: Incident) -> None:
         """Take over an incident of a former crewd, open or resolved."""
@@ -97,24 +101,60 @@ class Incidents:
             self.open.pop(subject, None)
         return news
 
-    def pass_time(self, wall: float, options: PatrolOptions) -> list[News]:
-        """Follow the time: snoozes end, damped ones that were quiet are told again, old ones are forgotten."""
+    def pass_time(self, wall: float, options: PatrolOptions, running: float | None = None) -> list[News]:
+        """Follow the time: snoozes end, damped ones that were quiet are told again, old ones are forgotten.
+
+        `running`: seconds for which crewd has run, whatever the wall clock says; None: as the wall clock says.
+        """
         news = []
         for incident in [each for of_one in self.open.values() for each in of_one.values()]:
-            if incident.snoozed_until is not None and not is_snoozed(incident, wall):
-                news.append(self._put(_unsnoozed(incident, wall), "snooze_over"))
+            if incident.snoozed_until is not None:
+                ends_at = self._snooze_end(incident, wall, wall if running is None else running)
+                if wall >= ends_at:
+                    news.append(self._put(_unsnoozed(incident, wall), "snooze_over"))
+                elif ends_at < incident.snoozed_until:
+                    shorter = msgspec.structs.replace(incident, snoozed_until=ends_at, updated_at=wall)
+                    news.append(self._put(shorter, "snooze_shortened"))
             elif incident.damped:
-                if incident.penalty_at > wall:  # the clock was set back: the quiet is counted from here
-                    incident = msgspec.structs.replace(incident, penalty_at=wall)
-                    self.open[incident.subject][incident.cause] = incident
-                before = _penalty(incident)
+                before = _penalty(_counted_from(incident, wall))
                 now = eased(before, wall, damping(options))
                 if now is not before:
                     news.append(self._put(_with_penalty(incident, now, wall), "damping_over"))
+                elif incident.penalty_at > wall:
+                    self.open[incident.subject][incident.cause] = _counted_from(incident, wall)
+        for key in self._snoozes.keys() - {(each.subject, each.cause) for each in self.all_open()}:
+            del self._snoozes[key]
+        return news + self._pass_closed(wall, options)
+
+    def _pass_closed(self, wall: float, options: PatrolOptions) -> list[News]:
+        """Those that ended. Who was told that one opens again and again is told that it does so no more."""
+        news = []
         for key, incident in list(self.closed.items()):
-            if not _may_come_back(incident, wall, options) and not _still_damped(incident, wall, options):
+            if incident.damped:
+                incident = self.closed[key] = _counted_from(incident, wall)
+                if not _still_damped(incident, wall, options):
+                    quiet = eased(_penalty(incident), wall, damping(options))
+                    incident = self.closed[key] = _with_penalty(incident, quiet, wall)
+                    news.append(News("incident.resolved", incident, "damping_over"))
+            if not incident.damped and not _may_come_back(incident, wall, options):
                 del self.closed[key]
         return news
+
+    def _snooze_end(self, incident: Incident, wall: float, running: float) -> float:
+        """When a snooze ends, as wall time: never later than it was asked for, though the wall clock was set back.
+
+        Across a restart there is the wall clock alone, and that it never was earlier than the latest change.
+        """
+        key, until = (incident.subject, incident.cause), incident.snoozed_until or wall
+        told, ends_running = self._snoozes.get(key, (None, 0.0))
+        if told != until:
+            left = until - max(wall, incident.updated_at or wall)
+            ends_running = running + left
+        ends_at = wall + max(0.0, ends_running - running)
+        if ends_at >= until - CLOCK_NOISE:  # as it should be, or the machine slept, or the clock was set forward
+            ends_at = until
+        self._snoozes[key] = (ends_at, ends_running)
+        return ends_at
 
     def named(self, subject: str, cause: str) -> list[Incident]:
         """The open incidents of a subject; with a cause that one alone."""
@@ -199,7 +239,10 @@ def over_now(incidents: Incidents, book: Book) -> list[tuple[str, frozenset[str]
     for subject in incidents.open:
         run_id, _, task_id = subject.partition("/")
         entry = book.entries.get(run_id)
-        if subject == ABOUT_ALL or (entry is None and run_id in book.recalled):
+        if subject == ABOUT_ALL:
+            over += [(subject, SPENT), (subject, RECOVERY)]  # of a former crewd, of a run that is called crewd
+            continue
+        if entry is None and run_id in book.recalled:
             continue
         if entry is None or entry.run.status in RUN_ENDED:
             over += [(subject, STANDING), (subject, SPENT), (subject, RECOVERY)]
@@ -219,6 +262,8 @@ def _changed(known: Incident, wanted: Incident, wall: float) -> News:
     severity = known.severity != wanted.severity
     kind = known.kind != wanted.kind
     since = known.opened_at if known.updated_at is None else known.updated_at
+    if known.cause == MASS_DEATH and wanted.summary:
+        known = msgspec.structs.replace(known, summary=wanted.summary)  # for whoever looks: how many it has become
     if not severity and (not kind or (known.kind and 0 <= wall - since < KIND_EVERY)):
         return News("", known)
     now = msgspec.structs.replace(
@@ -234,6 +279,11 @@ def _changed(known: Incident, wanted: Incident, wall: float) -> News:
 def _is_graver(now: Incident, before: Incident) -> bool:
     known = [each for each in SEVERITIES if each in (now.severity, before.severity)]
     return len(known) == 2 and known[0] == now.severity
+
+
+def _counted_from(incident: Incident, wall: float) -> Incident:
+    """The same; where the clock was set back, its quiet is counted from here."""
+    return incident if incident.penalty_at <= wall else msgspec.structs.replace(incident, penalty_at=wall)
 
 
 def _heard_anew(incident: Incident) -> Incident:
@@ -263,10 +313,6 @@ def _with_penalty(incident: Incident, penalty: Penalty, updated_at: float | None
     return msgspec.structs.replace(
         incident, penalty=penalty.value, penalty_at=penalty.at, damped=penalty.damped, updated_at=updated_at
     )
-
-
-def subject_of(run_id: str, task_id: str = "") -> str:
-    return f"{run_id}/{task_id}" if task_id else run_id
 
 
 def worker_incidents(entry: Entry, worker: Worker, wall: float, options: PatrolOptions) -> list[Incident]:
@@ -308,7 +354,16 @@ def run_incidents(entry: Entry, wall: float, options: PatrolOptions) -> list[Inc
     run = entry.run
     summary = f"{run.folder}: unread for {options.unreadable_after} rounds ({entry.unread.value}); look at its files"
     return [
-        Incident(run.run_id, "unreadable", "warning", summary, wall, run.crew, run.run_id, kind=entry.unread.value)
+        Incident(
+            subject_of(run.run_id),
+            "unreadable",
+            "warning",
+            summary,
+            wall,
+            run.crew,
+            run.run_id,
+            kind=entry.unread.value,
+        )
     ]
 
 
@@ -333,8 +388,10 @@ def incident_event(news: News, at: float) -> Event:
         "snoozed": is_snoozed(incident, at),
         "damped": incident.damped,
     }
+    if incident.crews:
+        data["crews"] = list(incident.crews)
     match news.type:
-        case "incident.updated":
+        case "incident.updated" | "incident.resolved" if news.change:
             data["change"] = news.change
         case "incident.acknowledged":
             data |= {"by": incident.acknowledged_by, "note": incident.note}

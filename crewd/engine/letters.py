@@ -16,6 +16,7 @@ from crewd.engine.book import Book, Entry, Worker
 from crewd.engine.tidings import Tidings
 from crewd.model.event import Event
 from crewd.model.failure import ErrorClass
+from crewd.model.incident import ABOUT_ALL
 from crewd.model.look import OWN_LETTERS, DeadLetter
 from crewd.model.moment import Reading
 from crewd.model.run import Run, Task
@@ -90,8 +91,20 @@ class Letters:
         if _own_key(attempt) not in self.known:
             self._dead.setdefault(attempt, 0)
 
-    def bury(self, rounds: int, counts: bool, now: Reading, running: float, tidings: Tidings) -> None:
-        """Give up whoever stayed dead for so many rounds. `counts`: this round is one, nothing restrains it."""
+    def bury(
+        self,
+        rounds: int,
+        counts: bool,
+        now: Reading,
+        running: float,
+        tidings: Tidings,
+        told_together: Callable[[str, str], bool] = lambda run_id, task_id: False,
+    ) -> None:
+        """Give up whoever stayed dead for so many rounds. `counts`: this round is one, nothing restrains it.
+
+        `told_together` says of a (run, task) that one incident tells of it and of others: the threshold of its crew
+        is for those of which nobody was told together.
+        """
         for attempt, dead_for in list(self._dead.items()):
             found = self.book.find(*attempt[:2])
             if found is None or _attempt(*found) != attempt or found[1].standing.level is not Level.DEAD:
@@ -101,7 +114,10 @@ class Letters:
             elif dead_for + 1 >= rounds:
                 del self._dead[attempt]
                 if not self._is_theirs(found[1].task, attempt):
-                    self._give_up(*found, now, running, tidings)
+                    self._give_up(*found, now, tidings)
+                    if not told_together(*attempt[:2]):
+                        self._window.add(found[0].run.crew, running)
+                        self._crews.add(found[0].run.crew)
             else:
                 self._dead[attempt] = dead_for + 1
 
@@ -165,7 +181,7 @@ class Letters:
     def incidents(self, wall: float, per_hour: int) -> list[Incident]:
         return [
             Incident(
-                "crewd",
+                ABOUT_ALL,
                 f"{TOO_MANY}{crew}",
                 "warning",
                 f"crew {crew} had more than {per_hour} dead letters within an hour; their errors tell what is common",
@@ -199,12 +215,10 @@ class Letters:
         """Whether this round knows anything of it: the result that it left may be what could not be read."""
         return entry.unread is None and worker.unread is None and entry.root in self.book.read
 
-    def _give_up(self, entry: Entry, worker: Worker, now: Reading, running: float, tidings: Tidings) -> None:
+    def _give_up(self, entry: Entry, worker: Worker, now: Reading, tidings: Tidings) -> None:
         letter = _own_letter(entry, worker, now.wall)
         self.known.add(letter.key)
         self.own[_attempt(entry, worker)] = letter
-        self._window.add(letter.crew, running)
-        self._crews.add(letter.crew)
         tidings.letters.append(letter)
         tidings.tell(_added(letter, letter.crew, now.wall, worker.task.attempt))
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from crewd.engine.incidents import UNKILLABLE, subject_of
+from crewd.engine.incidents import UNKILLABLE
 from crewd.model.event import Event
+from crewd.model.incident import ABOUT_ALL, subject_of
 from crewd.model.snapshot import ManagedFigures
 from crewd.model.verdict import Incident
 
@@ -60,7 +61,7 @@ class Oversight:
             return []
         return [
             Incident(
-                "crewd",
+                ABOUT_ALL,
                 f"{CIRCUIT}{name}",
                 "warning",
                 f"the circuit {name} has been open for more than {CIRCUIT_PATIENCE / 60:.0f} minutes: its tasks wait "

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,6 +13,7 @@ from crewd.detection.explain import explain
 from crewd.detection.gradient import Restraint, is_flapping
 from crewd.detection.identity import Here
 from crewd.detection.options import Override, Patience, Thresholds
+from crewd.engine.audience import Audience
 from crewd.engine.book import Book, Entry, Worker
 from crewd.engine.braking import UNKNOWN_CAUSE, Braking
 from crewd.engine.bundling import Bundling
@@ -20,7 +22,6 @@ from crewd.engine.desk import Desk
 from crewd.engine.figures import Figures
 from crewd.engine.hints import Refusals
 from crewd.engine.incidents import (
-    ABOUT_ALL,
     RECOVERY,
     SPENT,
     STANDING,
@@ -32,13 +33,13 @@ from crewd.engine.incidents import (
     over_now,
     run_incidents,
     stranger_incident,
-    subject_of,
     worker_incidents,
 )
 from crewd.engine.intake import Intake
 from crewd.engine.judging import AT_ONCE, Court, due_from, is_due, judge_worker
 from crewd.engine.letters import TOO_MANY, Letters
 from crewd.engine.lookout import Lookout
+from crewd.engine.mass_deaths import MassDeaths, told_apart
 from crewd.engine.options import PatrolOptions
 from crewd.engine.oversight import Oversight
 from crewd.engine.pace import Pace
@@ -51,6 +52,7 @@ from crewd.engine.verdicts import Verdicts
 from crewd.engine.witness import Witness
 from crewd.host.clock import Clock
 from crewd.ledger.batch import Memory, StandingRow
+from crewd.model.incident import ABOUT_ALL, subject_of
 from crewd.model.moment import Reading
 from crewd.model.process import Identity
 from crewd.model.snapshot import Health, ManagedFigures, Snapshot
@@ -77,6 +79,7 @@ class Patrol:
     overrides: tuple[Override, ...] = ()
     patience: Patience = field(default_factory=Patience)
     pressure: Callable[[], float] = lambda: 0.0
+    oom_kills: Callable[[], int | None] = lambda: None  # processes that the kernel ended for want of memory, so far
     redact: Callable[[str], str] = str
     complain: Callable[[str], None] = lambda complaint: None
     number: int = 0
@@ -92,7 +95,10 @@ class Patrol:
     started_at: float = 0.0
     overflows: int = 0  # of file notification, since the last round: nothing is lost by them, the round reads all
     bundling: Bundling = field(default_factory=Bundling)
+    deaths: MassDeaths = field(default_factory=MassDeaths)
     shadowing: Shadowing = field(default_factory=Shadowing)  # overrides that are only tried
+    defects: Counter[str] = field(default_factory=Counter)  # part -> failures of crewd's own that were survived
+    audience: Audience = field(init=False)
     desk: Desk = field(init=False)  # where people say something of incidents
     letters: Letters = field(init=False)
     recovering: Recovering = field(init=False)
@@ -109,6 +115,7 @@ class Patrol:
 
     def __post_init__(self) -> None:
         self.recorder = Recorder(self.ledger, self.complain, self.options.pending_events_max)
+        self.audience = Audience(lambda: self.listeners, self.defects)
         self.letters = Letters(self.book, self.redact)
         self.intake = Intake(self.book, self.letters, self.redact)
         self.recovering = Recovering(
@@ -127,7 +134,7 @@ class Patrol:
         self.letters.recall(memory.letters_open, memory.managed_letters, memory.own_letters)
         too_many = [each.cause for each in memory.incidents_open if each.cause.startswith(TOO_MANY)]
         self.letters.recall_hour(
-            memory.letters_at,
+            told_apart(memory.letters_at, [*memory.incidents_open, *memory.incidents_closed]),
             [cause.removeprefix(TOO_MANY) for cause in too_many],
             self.pace.running,
             self.clock.read().wall,
@@ -137,6 +144,7 @@ class Patrol:
             self.verdicts.recall(verdict)
         for incident in memory.incidents_open:
             self.incidents.recall(incident)
+            self.deaths.recall(incident)
             self.oversight.recall(incident)
             self.burning.recall(incident)
         for incident in memory.incidents_closed:
@@ -183,6 +191,7 @@ class Patrol:
         self.refusals.forget(left)
         for run_id, task_id in left:
             self.bundling.forget(subject_of(run_id, task_id))
+            self.deaths.forget(subject_of(run_id, task_id))
             self._set_incidents(subject_of(run_id, task_id), [], now)
         left.clear()
 
@@ -205,6 +214,7 @@ class Patrol:
             figures.count_beat(entry.run.runtime, worker.beat_interval)
         here = self.witness.here(now)
         kept: set[Identity] = set()
+        gone: list[tuple[str, float]] = []
         looked = 0
         self._confirm_in = None
         for entry in self.book.seen.values():
@@ -219,7 +229,13 @@ class Patrol:
                     self._see_process(entry, worker, here, now)
                     if worker.process.identity is not None:
                         kept.add(worker.process.identity)
+                    if worker.gone_at is not None:
+                        gone.append((subject_of(entry.run.run_id, worker.task.task_id), worker.gone_at))
         self.witness.forget_all_but(kept)
+        self.deaths.note_oom_kills(self.oom_kills(), now.mono)
+        # At least until all who are gone have been looked at twice.
+        window = max(self.thresholds.warn_after, 2.0 * (self.options.exit_settle + self.options.interval))
+        self.deaths.look(gone, self.patience.brake_minimum, window, self.pace.hold.on, now.mono)
         if self.witness.handles_refused:
             figures.complaints.append("no descriptor is left to watch exits with; rounds notice them, a little later")
             self.witness.handles_refused = 0
@@ -275,13 +291,15 @@ class Patrol:
         brake = self.braking.step(live, self.pace.running, dead_window, self._common_cause(), now.wall)
         self.recorder.tidings.tell(*brake)
         counts = self.pace.regular and not self.pace.hold.on and not self.braking.why
-        self.letters.bury(self.options.dead_rounds, counts, now, self.pace.running, self.recorder.tidings)
+        tells_of = self.deaths.tells_of
+        self.letters.bury(self.options.dead_rounds, counts, now, self.pace.running, self.recorder.tidings, tells_of)
 
     def _shadow(self, court: Court) -> None:
         """Try what is only tried: a defect of it costs what it would have told."""
         try:
             self.shadowing.step(self.book, court, self.recorder.tidings)
         except Exception as error:
+            self.defects["shadowing"] += 1
             if not self.shadowing.failed:
                 log.exception("shadowing.defect")
             self.shadowing.failed = f"{type(error).__name__}: no override is tried; the log tells where. Report it"
@@ -295,6 +313,8 @@ class Patrol:
         self.letters.over_threshold(self.pace.running, per_hour, now, tidings)
         about_all = self.braking.incidents(now.wall) + self.letters.incidents(now.wall, per_hour)
         about_all += self.oversight.incidents(now.wall) + self.burning.incidents(now.wall)
+        self.deaths.step(self.patience.brake_minimum, lambda runs: self._common_end(runs, now), now.mono)
+        about_all += self.deaths.incidents(now.wall, self.pace.hold.on)
         about_all += [
             stranger_incident(run_id, root, why.value, now.wall)
             for run_id, (root, why, rounds) in list(self.intake.strangers.items())[:STRANGERS_TOLD]
@@ -314,7 +334,7 @@ class Patrol:
         """Look through the open incidents: those of what has ended, what time does to them, and what people said."""
         for subject, causes in over_now(self.incidents, self.book):
             self._set_incidents(subject, [], now, causes)
-        self._tell_incidents(self.incidents.pass_time(now.wall, self.options), now)
+        self._tell_incidents(self.incidents.pass_time(now.wall, self.options, self.pace.running), now)
         self._tell_incidents(self.desk.serve(now.wall), now)
 
     async def _recover(self, now: Reading) -> None:
@@ -325,6 +345,7 @@ class Patrol:
         try:
             await self._plan_recovery(now)
         except Exception as error:
+            self.defects["recovery"] += 1
             if not self.recovering.failed:
                 log.exception("recovery.defect")
             self.recovering.failed = f"{type(error).__name__}: no run is recovered; the log tells where. Report it"
@@ -342,7 +363,7 @@ class Patrol:
             self.recorder.tidings,
         )
         for run_id, wanted in self.recovering.incidents(now.wall, self.pace.hold.on).items():
-            self._set_incidents(run_id, wanted, now, RECOVERY)
+            self._set_incidents(subject_of(run_id), wanted, now, RECOVERY)
 
     def _settle(self, now: Reading) -> None:
         """Label the dead verdicts whose truth has arrived. After this, the round's progress is old news."""
@@ -377,9 +398,7 @@ class Patrol:
             self.recovering.hand_over(now.wall)
         report = figures.report(self.number, now, self.clock.read(), self.pace, self.lookout.stuck, self.overflows)
         self.overflows = 0
-        for listener in self.listeners:
-            listener.on_events(events)
-            listener.on_round(report, snapshot)
+        self.audience.hear_round(events, report, snapshot)
 
     async def _rest(self, began: float) -> None:
         """Wait for the next round: its time, a wake-up, or a second look at a process that seems gone."""
@@ -417,15 +436,19 @@ class Patrol:
         if worker.told is worker.standing.level:
             subject = subject_of(entry.run.run_id, worker.task.task_id)
             wanted = worker_incidents(entry, worker, now.wall, self.options)
-            self._set_incidents(subject, self._sifted(subject, wanted, entry, worker), now)
+            self._set_incidents(subject, self._sifted(subject, wanted, entry, worker, now), now)
 
-    def _sifted(self, subject: str, wanted: list[Incident], entry: Entry, worker: Worker) -> list[Incident]:
+    def _sifted(
+        self, subject: str, wanted: list[Incident], entry: Entry, worker: Worker, now: Reading
+    ) -> list[Incident]:
         """Those of a worker's incidents that are its own, and not part of a mass."""
+        known = self.incidents.open.get(subject, {})
+        wanted = self.deaths.sift(wanted, entry, worker, known, now.mono)
         many = self._live > self.patience.brake_minimum
         return self.bundling.sift(
             subject,
             wanted,
-            self.incidents.open.get(subject, {}),
+            known,
             self.pace.running,
             self.thresholds.warn_after if many else 0.0,
             self.braking.tells_of(entry.run.run_id, worker.task.task_id),
@@ -462,11 +485,22 @@ class Patrol:
             return "this machine is overloaded"
         return UNKNOWN_CAUSE
 
+    def _common_end(self, runs: Collection[str], now: Reading) -> str:
+        """The best guess at why workers of these runs died together; "" for none."""
+        here = self.witness.here(now)
+        found = [entry.run.runner for entry in map(self.book.entries.get, runs) if entry is not None]
+        runners = [claim for claim in found if claim is not None and self.witness.is_gone(claim, here)]
+        if runners and len(runners) == len(runs):
+            pids = ", ".join(sorted({str(claim.pid) for claim in runners})[:3])
+            return f"their runner ended, pid {pids}" if len(runners) == 1 else f"their runners ended, pids {pids}"
+        cause = self._common_cause()
+        return "" if cause == UNKNOWN_CAUSE else cause
+
     def _picture(self, now: Reading) -> Snapshot:
         touched = self.intake.touched
         for run_id in touched:
             if entry := self.book.entries.get(run_id):
-                self._set_incidents(run_id, run_incidents(entry, now.wall, self.options), now)
+                self._set_incidents(subject_of(run_id), run_incidents(entry, now.wall, self.options), now)
         hold = self.pace.hold
         health = Health(
             started_at=self.started_at,
@@ -478,6 +512,7 @@ class Patrol:
             brake=self.braking.why,
             local_health=self.pace.health,
             degraded=self._degraded(),
+            defects=dict(self.defects),
             parts={"patrol": True, "ledger": not self.recorder.failed} | self.oversight.parts(),
         )
         snapshot = self.picture.take(
@@ -501,6 +536,7 @@ class Patrol:
             "ledger": self.recorder.failed,
             "recovery": self.recovering.failed,
             "shadowing": self.shadowing.failed,
+            "listeners": self.audience.failed,
         }
         return {part: why for part, why in own.items() if why} | self.oversight.degraded()
 

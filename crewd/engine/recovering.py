@@ -11,6 +11,7 @@ from typing import Any
 
 from crewd.detection.identity import Here, recognise
 from crewd.engine.book import Book, Entry
+from crewd.engine.recovery_forgetting import forgettable
 from crewd.engine.recovery_options import RecoveryOptions, RecoveryRule
 from crewd.engine.recovery_telling import plan_event, plan_incidents, taken
 from crewd.engine.tidings import Tidings
@@ -40,6 +41,7 @@ from crewd.policy.recovery import (
 
 CLOCK_SLACK = 1.0  # seconds that the due time of a plan may lie beyond its delay
 NO_LOG = LogSeen(None, why="this runtime writes no event log")
+FORGET_EVERY = 100  # looks
 LogReader = Callable[[str], LogSeen]  # folder of a run -> what the end of its event log says
 
 
@@ -64,6 +66,9 @@ class Recovering:
     options: RecoveryOptions = field(default_factory=RecoveryOptions)
     logs: Mapping[str, LogReader] = field(default_factory=dict)  # by runtime
     redact: Callable[[str], str] = str
+    was_planned: Callable[[str], bool] = lambda plan_id: (
+        False
+    )  # whether the ledger has a plan of this id; in a thread
     plans: dict[str, RecoveryPlan] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)  # plans whose command is being run: the applier's
     failed: str = ""  # what of the latest look could not be done, which is a defect
@@ -76,6 +81,7 @@ class Recovering:
     _marks: dict[str, str] = field(default_factory=dict)  # open plan -> how its run stands now
     _waited: dict[str, float] = field(default_factory=dict)  # applied plan -> observed seconds since its command
     _failed: set[str] = field(default_factory=set)  # failed plans of which a person should know
+    _looks: int = 0
     _changed: set[str] = field(default_factory=set)  # runs whose incidents may be others now
 
     def recall(self, plans: Iterable[RecoveryPlan]) -> None:
@@ -122,8 +128,12 @@ class Recovering:
                 case Moves() if plan is not None and plan.state is not PlanState.APPLIED:
                     step = Step.RUN_ENDED if verdict.ended else Step.MOVED
                     self._take(plan, step, now.wall, tidings, note=verdict.because)
-        self._plan(found, await self._read_logs(found), now, tidings)
+        logs = await self._read_logs(found)
+        self._plan(found, logs, await self._settled_before(found, logs), now, tidings)
         self._watch(counted, now, tidings)
+        if self._looks % FORGET_EVERY == 0:
+            self._forget(now.wall)
+        self._looks += 1
 
     def incidents(self, wall: float, hold: bool) -> dict[str, list[Incident]]:
         """Which incidents the runs call for whose plans changed, by run id."""
@@ -257,8 +267,27 @@ class Recovering:
             return {}
         return await asyncio.to_thread(lambda: {run_id: read(folder) for run_id, (read, folder) in wanted.items()})
 
+    async def _settled_before(self, found: Mapping[str, Interruption], logs: Mapping[str, LogSeen]) -> set[str]:
+        """Name those plans that would be made now and are in the ledger already: settled, and let go of since."""
+        entries = {run_id: self.book.entries[run_id] for run_id in found if run_id not in self._open}
+        ids = {plan_id_of(entry.run, logs.get(run_id, NO_LOG).seq) for run_id, entry in entries.items()}
+        unknown = ids - self.plans.keys()
+        if not unknown:
+            return set()
+        return await asyncio.to_thread(lambda: {plan_id for plan_id in unknown if self.was_planned(plan_id)})
+
+    def _forget(self, wall: float) -> None:
+        """Let go of settled plans, in bounds. Whether one was made is then known to the ledger."""
+        for plan_id in forgettable(self.plans, self._failed | self.busy, self.book.entries, wall):
+            del self.plans[plan_id]
+
     def _plan(
-        self, found: Mapping[str, Interruption], logs: Mapping[str, LogSeen], now: Reading, tidings: Tidings
+        self,
+        found: Mapping[str, Interruption],
+        logs: Mapping[str, LogSeen],
+        settled: Container[str],
+        now: Reading,
+        tidings: Tidings,
     ) -> None:
         for run_id, plan_id in list(self._open.items()):
             entry, plan = self.book.entries.get(run_id), self.plans[plan_id]
@@ -277,7 +306,8 @@ class Recovering:
             if rule.mode == "off":
                 continue
             log = logs.get(run_id, NO_LOG)
-            if log.ended or plan_id_of(entry.run, log.seq) in self.plans:
+            plan_id = plan_id_of(entry.run, log.seq)
+            if log.ended or plan_id in self.plans or plan_id in settled:
                 continue  # its end is on disk, or a plan for this interruption has been settled
             self._propose(entry, interruption, log, rule, now, tidings)
 

@@ -24,6 +24,8 @@ from crewd.policy import replay as failures
 HEARD = silences.HEARD | failures.HEARD | {"incident.opened", "deadletter.added"}
 OF_WORKERS = ("dead", "silent", "stopped")  # causes of incidents that follow from a level, and are made anew
 NOTHING = "nothing"
+RETRIES_PER_HOUR, WAITING = "tasks.retries_per_hour", "patrol.waiting_alert_after"
+DAMPING = ("incidents.reopen_window", "incidents.damp_above", "incidents.damp_half_life")
 DISAGREEMENTS_MAX = 20
 
 Key = tuple[str, str]  # run id, task id
@@ -38,6 +40,7 @@ class Rules:
     retries: Mapping[str, RetryPolicy] = field(default_factory=dict)  # of tasks that say nothing, by executor
     routes: Mapping[str, notifying.Route] = field(default_factory=dict)  # by channel
     letters_per_hour: int = 3
+    apart: Mapping[str, float] = field(default_factory=dict)  # setting that is not replayed -> its value
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,25 @@ def _unknown(base: Rules, new: Rules, context: Context) -> Iterator[str]:
         yield "files of events hold no run files: every task is taken to retry as its executor says"
     if base.retries != new.retries:
         yield "what a worker itself said of a retry, and waits that a provider named, are not recorded"
+    yield from _not_replayed(base, new)
+
+
+def _not_replayed(base: Rules, new: Rules) -> Iterator[str]:
+    """Say which rules are left out, where they have a part in what differs: events do not hold what they go by."""
+    changed = {name for name in base.apart.keys() | new.apart.keys() if base.apart.get(name) != new.apart.get(name)}
+    judged = (base.thresholds, base.overrides) != (new.thresholds, new.overrides)
+    if base.retries != new.retries or changed & {RETRIES_PER_HOUR}:
+        yield (
+            f"not replayed: {RETRIES_PER_HOUR}: which retries were spent, and which waited for the next to be free, "
+            "is not in the events"
+        )
+    if changed & {WAITING}:
+        yield f"not replayed: {WAITING}: how long somebody or something was waited for is not in the events"
+    if judged or base.routes != new.routes or changed & {*DAMPING}:
+        yield (
+            f"not replayed: {', '.join(DAMPING)}: each incident is taken to be told, as if it opened for the first "
+            "time; neither damping nor what was snoozed or acknowledged is applied"
+        )
 
 
 def _all(rules: Rules) -> Iterator[Thresholds]:

@@ -9,7 +9,7 @@ from crewd.engine.book import Worker, note_process
 from crewd.host.machine import close_handle
 from crewd.host.processes import ActivitySample, Processes
 from crewd.model.moment import Reading
-from crewd.model.process import Activity, Identity, ProcessSeen, ProcessState
+from crewd.model.process import Activity, Identity, ProcessClaim, ProcessSeen, ProcessState
 
 PIDFDS_MAX = 1024  # beyond it, exits are noticed by the round alone
 
@@ -40,6 +40,11 @@ class Witness:
         note_process(worker, seen, now.mono)
         if seen.identity is not None and seen.identity not in self._pidfds:
             self._follow(seen.identity)
+
+    def is_gone(self, claim: ProcessClaim, here: Here) -> bool:
+        """Whether the process that a claim means has proven to be gone, at one look."""
+        facts = self.processes.facts(claim.pid, claim.marks)
+        return recognise(claim, facts, None, here).state is ProcessState.EXITED
 
     def sample(self, worker: Worker, observed: float, every: float) -> None:
         """Look whether a silent, living worker does anything: at most every so many observed seconds."""

@@ -82,7 +82,11 @@ def _bystander(proc: str, pid: int, wanted: dict[bytes, str], booted: float, boo
         return None  # another process took the number while this one was looked at
     started_at = booted + stat.start_ticks / os.sysconf("SC_CLK_TCK")
     identity = Identity(pid, stat.start_ticks, boot, namespace)
-    return Bystander(identity, stat.name, _letter(stat), stat.parent, started_at, rss, marks, argument, readable)
+    letter = _letter(stat)
+    return Bystander(
+        identity, stat.name, letter, stat.parent, started_at, rss, marks, argument, readable, stat.session,
+        stat.terminal,
+    )  # fmt: skip
 
 
 def _letter(stat: Stat) -> str:

@@ -5,7 +5,7 @@ from crewd.host.locking import AlreadyLocked, FolderLock
 from crewd.host.marks import Folder, Mark
 from crewd.host.reading import Entry, FileRange, FileRead, Root, Signature, is_fresh, signature
 from crewd.host.volumes import filesystem, free_bytes, is_network
-from crewd.host.writing import write_atomically
+from crewd.host.writing import write_atomically, write_pieces
 
 __all__ = [
     "AlreadyLocked",
@@ -24,4 +24,5 @@ __all__ = [
     "is_network",
     "signature",
     "write_atomically",
+    "write_pieces",
 ]

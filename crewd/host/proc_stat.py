@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 CHUNK = 1 << 16
 PF_KTHREAD = 0x00200000  # linux/sched.h
-# ppid, pgrp, session, flags, utime, stime, num_threads, starttime: counted from the state, which is field 3
-PLACES = tuple(place - 3 for place in (4, 5, 6, 9, 14, 15, 20, 22))
+# ppid, pgrp, session, tty_nr, flags, utime, stime, num_threads, starttime: counted from the state, which is field 3
+PLACES = tuple(place - 3 for place in (4, 5, 6, 7, 9, 14, 15, 20, 22))
 
 
 class Stat(NamedTuple):
@@ -21,6 +21,7 @@ class Stat(NamedTuple):
     threads: int = 1
     group: int = 0  # process group
     session: int = 0
+    terminal: int = 0  # device number of the controlling terminal; 0: there is none
 
     @property
     def is_over(self) -> bool:
@@ -60,9 +61,13 @@ def parse_stat(data: bytes) -> Stat | None:
         return None
     try:
         # fields[0] is field 3, the state.
-        parent, group, session, flags, user, system, threads, start = map(int, map(fields.__getitem__, PLACES))
+        parent, group, session, terminal, flags, user, system, threads, start = map(
+            int, map(fields.__getitem__, PLACES)
+        )
     except ValueError:
         return None
     name = head.partition(b"(")[2].decode("utf-8", "replace")
     letter = fields[0].decode("ascii", "replace")
-    return Stat(name, letter, parent, user + system, start, bool(flags & PF_KTHREAD), threads, group, session)
+    return Stat(
+        name, letter, parent, user + system, start, bool(flags & PF_KTHREAD), threads, group, session, terminal
+    )

@@ -115,6 +115,14 @@ class Root(Handle):
         except OSError as error:
             return FileRange(_result_of(error), b"", offset, offset, None, _words(error))
 
+    def read_end(self, relative: str, limit: int) -> FileRange:
+        """Read the last `limit` bytes at most of a file that only grows. Never raises OSError."""
+        try:
+            with self._beneath(relative) as (parent, name):
+                return _read_stretch(parent, name, -1, limit)
+        except OSError as error:
+            return FileRange(_result_of(error), why=_words(error))
+
     def names(self, relative: str = "") -> list[Entry]:
         """List a folder beneath (`""`: the root itself), unsorted; a folder that is not there is an empty one.
 
@@ -205,6 +213,7 @@ def _read_whole(parent: int, name: str, limit: int) -> FileRead:
 
 
 def _read_stretch(parent: int, name: str, offset: int, limit: int) -> FileRange:
+    """Read from `offset` on; below 0: so that the stretch ends where the file ends."""
     refusal = _refusal(os.stat(name, dir_fd=parent, follow_symlinks=False))
     if refusal:
         return FileRange(ReadResult.REFUSED, b"", offset, offset, None, refusal)
@@ -215,6 +224,7 @@ def _read_stretch(parent: int, name: str, offset: int, limit: int) -> FileRange:
         if refusal:
             return FileRange(ReadResult.REFUSED, b"", offset, offset, None, refusal)
         mark = _mark(before)
+        offset = max(0, before.st_size - limit) if offset < 0 else offset
         wanted = min(limit, before.st_size - offset)
         data = b""
         if wanted > 0:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 ATTEMPTS = 16
@@ -14,19 +15,38 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, mode: int = 0o60
     With `durable` both the bytes and the name survive a loss of power once this returns. A link of that name is
     replaced, not followed. Raises OSError, and then the old file stands and nothing is left beside it.
     """
+    write_pieces(path, (data,), mode, durable)
+
+
+def write_pieces(
+    path: str | os.PathLike[str],
+    pieces: Iterable[bytes],
+    mode: int = 0o600,
+    durable: bool = True,
+    replace: bool = True,
+) -> None:
+    """Write pieces as one file, as `write_atomically` does; whatever making a piece raises ends it as well.
+
+    Without `replace` it raises FileExistsError where there is something of that name by then.
+    """
     folder, name = os.path.split(os.fspath(path))
     parent = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         handle, temporary = _open_new(parent, name)
         try:
             try:
-                write_all(handle, data)
+                for piece in pieces:
+                    write_all(handle, piece)
                 os.fchmod(handle, mode)  # whatever the umask took away
                 if durable:
                     os.fsync(handle)
             finally:
                 os.close(handle)
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            if replace:
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            else:
+                os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+                os.unlink(temporary, dir_fd=parent)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 os.unlink(temporary, dir_fd=parent)

@@ -68,7 +68,7 @@ class Memory(msgspec.Struct, frozen=True):
     pauses: tuple[Pause, ...] = ()
     managed_letters: tuple[DeadLetter, ...] = ()  # open letters of managed runs, oldest first
     own_letters: tuple[DeadLetter, ...] = ()  # open letters that crewd itself wrote about runs of others
-    recoveries: tuple[RecoveryPlan, ...] = ()  # plans, oldest first, also the settled: each is made once
+    recoveries: tuple[RecoveryPlan, ...] = ()  # plans, oldest first: the open, and the latest of the settled
 
 
 class LedgerStats(msgspec.Struct, frozen=True):
@@ -83,4 +83,5 @@ class LedgerStats(msgspec.Struct, frozen=True):
     duration_sum: float = 0.0
     bytes: int = 0  # main file and write-ahead log
     failed: str = ""  # why the latest write failed; "" = it did not
+    history_missed: int = 0  # events that are not in the history, because a row of it is damaged
     checkpoint_failed: str = ""  # why the write-ahead log cannot be moved into the main file: it grows meanwhile

@@ -100,8 +100,11 @@ class Ledger:
         """Find out whether the ledger can write again, by a durable write of nothing new. Raises LedgerFailed."""
         await self._writer.ask(_probe)
 
-    async def prune(self, before: float, max_rows: int = 100_000) -> int:
+    async def prune(self, before: float, max_rows: int = 100_000, past_before: float | None = None) -> int:
         """Delete up to `max_rows` rows older than the wall time `before`, a few at a time; returns how many.
+
+        Of history (attempts, tasks, runs) what ended before `past_before`; None: nothing of it. It is kept at least
+        as long as the events that it is made of.
 
         Never an open verdict, an open incident, a dead letter, a run that is still on disk, or a managed run that has
         not ended, has an open dead letter or work that somebody holds. With a managed run go its tasks, work and
@@ -111,10 +114,13 @@ class Ledger:
         for start in range(0, len(old), PRUNE_ROWS):
             await self._writer.ask(partial(pruning.forget_events, seqs=old[start : start + PRUNE_ROWS]))
         deleted = len(old)
-        for forget in (pruning.forget_settled, pruning.forget_run):
+        wanted = [(pruning.forget_settled, before), (pruning.forget_run, before)]
+        if past_before is not None:
+            wanted.append((pruning.forget_past, min(before, past_before)))
+        for forget, earlier_than in wanted:
             while deleted < max_rows:
                 rows_max = min(PRUNE_ROWS, max_rows - deleted)
-                count: int = await self._writer.ask(partial(forget, before=before, rows_max=rows_max))
+                count: int = await self._writer.ask(partial(forget, before=earlier_than, rows_max=rows_max))
                 deleted += count
                 if not count:
                     break
@@ -122,7 +128,8 @@ class Ledger:
 
     def stats(self) -> LedgerStats:
         """Figures since `open`. Callable from any thread; costs two stat calls."""
-        return msgspec.structs.replace(self._writer.figures, bytes=self._store.size())
+        figures = self._writer.figures
+        return msgspec.structs.replace(figures, bytes=self._store.size(), history_missed=self._store.history_missed)
 
     async def close(self) -> None:
         """Write what waits, bring the file up to its log, let the folder go. A second time does nothing.

@@ -1,5 +1,7 @@
 """Retention: forgetting what is old and settled. Nothing open is ever forgotten, and no dead letter.
 
+What became of runs, tasks and attempts is kept longer than the events that tell it, and forgotten run by run.
+
 The idempotency key of a managed run is kept as long as the run: until the retention after its end.
 """
 
@@ -21,6 +23,10 @@ _SELECT_ENDED = """SELECT * FROM managed_runs AS run WHERE ended_at < ?
     AND NOT EXISTS (SELECT 1 FROM letters WHERE run_id = run.run_id AND state = 'open')
     AND NOT EXISTS (SELECT 1 FROM work WHERE state = 'leased' AND key > run.run_id || '/' AND key < run.run_id || '0')
     ORDER BY ended_at LIMIT 1"""
+# A row is not forgotten before all its events are: verifying would miss it. A run that is gone from disk never ends.
+_PAST = "(ended_at < ?1 OR (ended_at IS NULL AND vanished = 1 AND created_at < ?1))"
+_PAST_IDS = f"SELECT run_id FROM run_history WHERE {_PAST}"  # noqa: S608 -- of constants
+_SELECT_PAST = f"SELECT * FROM run_history WHERE {_PAST} AND last_seq <= ?2 ORDER BY first_seq LIMIT 1"  # noqa: S608
 _DELETE_LOGS = """DELETE FROM logs WHERE (log, position) IN
     (SELECT log, position FROM logs WHERE log = ?1 OR (log > ?2 AND log < ?3) ORDER BY log, position LIMIT ?4)"""
 # A run that is still on disk stays: the next start would take it for a new one.
@@ -76,6 +82,44 @@ def forget_run(connection: apsw.Connection, before: float, rows_max: int) -> int
         deleted += _delete(connection, "DELETE FROM managed_tasks WHERE run_id = ?", (run_id,))
         deleted += _delete(connection, "DELETE FROM work WHERE key > ? AND key < ?", own[1:])
         deleted += _delete(connection, "DELETE FROM managed_runs WHERE run_id = ?", (run_id,))
+    _give_back(connection)
+    return deleted
+
+
+def would_forget(connection: apsw.Connection, before: float) -> dict[str, int]:
+    """Count by kind what is older than the wall time `before` and would go; of managed runs only themselves."""
+    counts = {
+        "events": ("events WHERE at < ?", (before,)),
+        "verdicts": ("verdicts WHERE outcome <> ? AND settled_at < ?", (Outcome.OPEN.value, before)),
+        "incidents": ("incidents WHERE resolved_at < ?", (before,)),
+        "runs": ("runs WHERE updated < ? AND vanished = 1", (before,)),
+        "managed_runs": (f"({_SELECT_ENDED.replace('LIMIT 1', '')})", (before,)),
+        "history_runs": (f"run_history WHERE {_PAST}", (before,)),
+        "history_tasks": (f"outcomes WHERE run_id IN ({_PAST_IDS})", (before,)),
+        "history_attempts": (f"attempts WHERE run_id IN ({_PAST_IDS})", (before,)),
+    }
+    return {
+        name: int(connection.execute(f"SELECT count(*) FROM {rows}", bindings).get)  # noqa: S608 -- of constants
+        for name, (rows, bindings) in counts.items()
+    }
+
+
+def forget_past(connection: apsw.Connection, before: float, rows_max: int) -> int:
+    """Delete the oldest run of history that ended before the wall time `before`, with its tasks and attempts.
+
+    Of one with very many of them `rows_max` go at a time, and the run itself with the last.
+    """
+    pruned_to = read_meta(connection).get(PRUNED_TO, 0)
+    row = connection.execute(_SELECT_PAST, (before, pruned_to)).get
+    if row is None:
+        return 0
+    run_id = row[1]
+    cells.verify("run of history", run_id, row)  # an end that crewd did not write forgets nothing
+    deleted = 0
+    for table in ("attempts", "outcomes", "run_history"):
+        if deleted < rows_max:
+            sql = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE run_id = ? LIMIT ?)"  # noqa: S608
+            deleted += _delete(connection, sql, (run_id, rows_max - deleted))
     _give_back(connection)
     return deleted
 

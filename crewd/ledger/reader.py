@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 import apsw
 
-from crewd.ledger import cells, log, rows, schema, work_rows
+from crewd.ledger import cells, history, log, pruning, rows, schema, summary, work_rows
 from crewd.ledger.batch import Memory, StandingRow
 from crewd.ledger.cells import Row
 from crewd.ledger.errors import LedgerFailed, LedgerMissing, LedgerTooNew
 from crewd.ledger.opening import LAST_SEQ, NAME, PRUNED_TO, read_meta, told_as_ledger_errors
 from crewd.ledger.recall import recall
 from crewd.model.event import Event
+from crewd.model.history import AttemptRow, HistoryPage, HistoryQuery, HistoryStats, RunRow, SummaryGroup, TaskRow
 from crewd.model.look import DeadLetter
 from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
 from crewd.model.recovery import RecoveryPlan
@@ -72,22 +73,28 @@ class Reader:
         types: Sequence[str] = (),
         run_id: str = "",
         newest_first: bool = False,
+        crew: str = "",
     ) -> list[Event]:
         """Events with a number above `after`; the oldest `limit` of them, or the newest. No type given: all types."""
         order = "DESC" if newest_first else "ASC"
+        of_crew, named = (" AND +crew = ?", (crew,)) if crew else ("", ())
         if run_id:
             marks = ",".join("?" * len(types))
             # The + keeps SQLite from choosing the index by type, which would have it sort.
             among = f" AND +type IN ({marks})" if types else ""
-            found: Iterable[Row] = self._events(f"run_id = ?{among}", (run_id, *types), after, limit, order)
+            where = f"run_id = ?{among}{of_crew}"
+            found: Iterable[Row] = self._events(where, (run_id, *types, *named), after, limit, order)
         elif types:
             # One question for each type: SQLite would sort all of them together.
             found = heapq.merge(
-                *(self._events("type = ?", (kind,), after, limit, order) for kind in dict.fromkeys(types)),
+                *(
+                    self._events(f"type = ?{of_crew}", (kind, *named), after, limit, order)
+                    for kind in dict.fromkeys(types)
+                ),
                 key=lambda row: -row[0] if newest_first else row[0],
             )
         else:
-            found = self._events("TRUE", (), after, limit, order)
+            found = self._events(f"TRUE{of_crew}", named, after, limit, order)
         with told_as_ledger_errors(self._path):
             return [rows.read_event(row) for row in islice(found, limit)]
 
@@ -100,6 +107,22 @@ class Reader:
     def run(self, run_id: str) -> Run | None:
         """One run, also if it vanished; None where no such run was ever seen."""
         return next(iter(self._values(Run, "SELECT * FROM runs WHERE run_id = ?", (run_id,))), None)
+
+    def run_ids(self, prefix: str = "", limit: int = ALL) -> list[str]:
+        """Ids of runs, of whatever runtime, that begin with `prefix`; those no longer on disk too. In order."""
+        # A range of the index instead of LIKE, which would take "_" for any character.
+        found = self._rows(
+            "SELECT run_id FROM runs WHERE run_id BETWEEN ?1 AND ?1 || x'f48fbfbf' "
+            "UNION SELECT run_id FROM managed_runs WHERE run_id BETWEEN ?1 AND ?1 || x'f48fbfbf' "
+            "ORDER BY run_id LIMIT ?2",
+            (prefix, limit),
+        )
+        return [run_id for (run_id,) in found]
+
+    def crews(self) -> list[str]:
+        """Names of the crews of all runs, in order."""
+        found = self._rows("SELECT crew FROM runs UNION SELECT crew FROM managed_runs ORDER BY crew", ())
+        return [crew for (crew,) in found if crew]
 
     def standings(self, run_id: str = "") -> list[StandingRow]:
         """Where every live worker stands, or those of one run."""
@@ -200,6 +223,34 @@ class Reader:
         with told_as_ledger_errors(self._path):
             return [work_rows.read_record(row) for row in found]
 
+    def attempts(self, query: HistoryQuery) -> HistoryPage[AttemptRow]:
+        """Attempts that a query asks for, newest first."""
+        with self._turn, told_as_ledger_errors(self._path):
+            return history.attempts(self._connection, query)
+
+    def tasks(self, query: HistoryQuery) -> HistoryPage[TaskRow]:
+        """Tasks and what became of them, newest first."""
+        with self._turn, told_as_ledger_errors(self._path):
+            return history.tasks(self._connection, query)
+
+    def past_runs(self, query: HistoryQuery) -> HistoryPage[RunRow]:
+        """Runs, at work or ended, also those that were forgotten otherwise; newest first."""
+        with self._turn, told_as_ledger_errors(self._path):
+            return history.past_runs(self._connection, query)
+
+    def history_stats(self) -> HistoryStats:
+        """How much history there is. Looks at every row of it: some seconds for hundreds of thousands."""
+        with self._turn, told_as_ledger_errors(self._path):
+            return history.stats(self._connection, self._path)
+
+    def history_problems(self) -> list[str]:
+        """Make history anew from the events that are there, aside, and say where it is not as it is kept.
+
+        Reads all events. Others of this reader wait meanwhile: open one of its own for it.
+        """
+        with self._turn, told_as_ledger_errors(self._path):
+            return history.problems(self._connection)
+
     def last_seq(self) -> int:
         """The newest number ever given to an event; 0 before the first."""
         return self._number(LAST_SEQ)
@@ -225,6 +276,27 @@ class Reader:
         """Numbers of the first `limit` events from before the wall time `before`. Reads through all events."""
         found = self._rows("SELECT seq FROM events WHERE at < ? ORDER BY seq LIMIT ?", (before, limit))
         return [seq for (seq,) in found]
+
+    def summary(
+        self,
+        since: float,
+        until: float,
+        level: str = "attempt",
+        group_by: Sequence[str] = (),
+        query: HistoryQuery | None = None,
+    ) -> list[SummaryGroup]:
+        """Figures of all attempts ("attempt") or tasks ("task") that ended in [since, until), wall time, by group.
+
+        First all together, under the key {}; then by the first name to group by, the first two, and so on. The names
+        are those of model/history.GROUPS.
+        """
+        with self._turn, told_as_ledger_errors(self._path):
+            return summary.summary(self._connection, since, until, level, group_by, query)
+
+    def would_forget(self, before: float) -> dict[str, int]:
+        """Count by kind what `Ledger.prune` would delete. Reads through all events."""
+        with self._turn, told_as_ledger_errors(self._path):
+            return pruning.would_forget(self._connection, before)
 
     def recall(self) -> Memory:
         """Read the whole present state."""

@@ -9,11 +9,12 @@ from crewd.ledger.batch import Memory, StandingRow
 from crewd.ledger.opening import LAST_SEQ, read_meta
 from crewd.model.look import OWN_LETTERS, DeadLetter
 from crewd.model.managed import CircuitState, ManagedRun, ManagedTask, Pause
-from crewd.model.recovery import RecoveryPlan
+from crewd.model.recovery import PLAN_ENDED, RecoveryPlan
 from crewd.model.run import Run
 from crewd.model.verdict import DeadVerdict, Incident, Outcome
 
 CLOSED_MAX = 1000  # incidents that are over: one that comes back did so within minutes
+PLANS_MAX = 1000  # of recovery that are settled: whether there is an older one is asked before one is made
 LETTERS_MAX = 10_000  # that are counted within an hour
 OPEN = "open"  # the state of a letter that waits for somebody
 
@@ -54,7 +55,7 @@ def recall(connection: apsw.Connection) -> Memory:
             pauses=tuple(pause(row) for row in execute("SELECT * FROM pauses ORDER BY scope")),
             managed_letters=tuple(each for _, each in open_letters if each.run_id in managed or each.run_id in ended),
             own_letters=tuple(each for _, each in open_letters if each.key.startswith(OWN_LETTERS)),
-            recoveries=tuple(plan(row) for row in execute("SELECT * FROM recoveries ORDER BY rowid")),
+            recoveries=_latest_plans(plan(row) for row in execute("SELECT * FROM recoveries ORDER BY rowid")),
         )
     return memory
 
@@ -64,6 +65,14 @@ def _latest_closed(incidents: Iterable[Incident]) -> tuple[Incident, ...]:
         (each for each in incidents if each.resolved_at is not None), key=lambda each: each.resolved_at or 0
     )
     return tuple(closed[-CLOSED_MAX:])
+
+
+def _latest_plans(plans: Iterable[RecoveryPlan]) -> tuple[RecoveryPlan, ...]:
+    """Keep the plans that are open, and the latest of the settled, in their order."""
+    found = list(plans)
+    settled = sorted((each for each in found if each.state in PLAN_ENDED), key=lambda each: each.ended_at or 0)
+    left_out = {each.plan_id for each in settled[:-PLANS_MAX]}
+    return tuple(each for each in found if each.plan_id not in left_out)
 
 
 def _managed_runs(connection: apsw.Connection) -> tuple[dict[str, ManagedRun], set[str]]:

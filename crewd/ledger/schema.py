@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
-from crewd.ledger import cells
+from crewd.ledger import cells, history_rows
 from crewd.model.look import DeadLetter
 
 PAGE_SIZE = 4096
@@ -47,6 +47,11 @@ def differences(connection: apsw.Connection, migrations: Sequence[Migration]) ->
     return next((name for name in sorted(wanted | found) if wanted.get(name) != found.get(name)), "")
 
 
+def history_tables(connection: apsw.Connection) -> None:
+    """Make the tables of history, empty."""
+    connection.execute(_VERSION_4)
+
+
 def _definitions(connection: apsw.Connection) -> dict[str, str | None]:
     # Tables whose names begin with sqlite_ are SQLite's own (sqlite_stat1 appears after an ANALYZE).
     rows = connection.execute(
@@ -73,6 +78,11 @@ def _managed_tables(connection: apsw.Connection) -> None:
 
 def _recovery_tables(connection: apsw.Connection) -> None:
     connection.execute(_VERSION_3)
+
+
+def _history_tables(connection: apsw.Connection) -> None:
+    history_tables(connection)
+    history_rows.refold(connection, history_rows.sound_events(connection))
 
 
 # `check` is the CRC-32 of the row's own content (cells.py): SQLite guards the structure of its file, not its content.
@@ -161,4 +171,35 @@ CREATE TABLE recoveries (
 CREATE INDEX recoveries_by_created_at ON recoveries (created_at);
 """
 
-MIGRATIONS: tuple[Migration, ...] = (_first_tables, _managed_tables, _recovery_tables)
+# History (policy/history.py). What pages are turned by is the order in which events first told of a row: the rowid.
+_VERSION_4 = """
+CREATE TABLE attempts (
+    first_seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, task_id TEXT NOT NULL, attempt INTEGER NOT NULL,
+    runtime TEXT NOT NULL, crew TEXT NOT NULL, task_type TEXT NOT NULL, executor TEXT NOT NULL, model TEXT NOT NULL,
+    outcome TEXT NOT NULL, error_class TEXT NOT NULL, started_at REAL, ended_at REAL, queue_seconds REAL,
+    duration_seconds REAL, input INTEGER, output INTEGER, cache_read INTEGER, cache_write INTEGER, cost_usd REAL,
+    body TEXT NOT NULL, "check" INTEGER NOT NULL, UNIQUE (run_id, task_id, attempt)
+) STRICT;
+CREATE INDEX attempts_by_ended_at ON attempts (ended_at);
+CREATE INDEX attempts_by_outcome ON attempts (outcome);
+CREATE INDEX attempts_by_executor ON attempts (executor, outcome);
+CREATE TABLE outcomes (
+    first_seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, task_id TEXT NOT NULL, attempts INTEGER NOT NULL,
+    runtime TEXT NOT NULL, crew TEXT NOT NULL, task_type TEXT NOT NULL, executor TEXT NOT NULL, model TEXT NOT NULL,
+    outcome TEXT NOT NULL, error_class TEXT NOT NULL, started_at REAL, ended_at REAL, queue_seconds REAL,
+    duration_seconds REAL, input INTEGER, output INTEGER, cache_read INTEGER, cache_write INTEGER, cost_usd REAL,
+    body TEXT NOT NULL, "check" INTEGER NOT NULL, UNIQUE (run_id, task_id)
+) STRICT;
+CREATE INDEX outcomes_by_ended_at ON outcomes (ended_at);
+CREATE INDEX outcomes_by_outcome ON outcomes (outcome);
+CREATE INDEX outcomes_by_executor ON outcomes (executor, outcome);
+CREATE TABLE run_history (
+    first_seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, last_seq INTEGER NOT NULL, runtime TEXT NOT NULL,
+    crew TEXT NOT NULL, status TEXT NOT NULL, created_at REAL, ended_at REAL, vanished INTEGER NOT NULL,
+    body TEXT NOT NULL, "check" INTEGER NOT NULL
+) STRICT;
+CREATE INDEX run_history_by_ended_at ON run_history (ended_at);
+CREATE INDEX run_history_by_status ON run_history (status);
+"""
+
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _managed_tables, _recovery_tables, _history_tables)

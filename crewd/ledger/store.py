@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import apsw
 
-from crewd.ledger import cells, log, rows
+from crewd.ledger import cells, history_rows, log, rows
 from crewd.ledger.batch import Batch
 from crewd.ledger.change import Change, Decided, Outcome, Settled
 from crewd.ledger.errors import BatchRefused, KeyTaken, LedgerDamaged, LedgerError, LedgerFailed
@@ -37,6 +37,7 @@ class Store:
         self._path = path
         self._options = options
         self._wal_pages = 0
+        self.history_missed = 0  # events since then that did not get into the history: a row of it is damaged
         self._connection: apsw.Connection | None = None
         # After a failure the former connection stays open, unused, until its successor is: were it the last one,
         # SQLite would read the log anew, and might find the transaction that failed complete in it.
@@ -58,7 +59,7 @@ class Store:
         written, and none is refused either, for what one was refused for may have been another's.
         """
 
-        def work(connection: apsw.Connection) -> tuple[int, list[Outcome]]:
+        def work(connection: apsw.Connection) -> tuple[int, list[Outcome], int]:
             seq, outcomes = self.last_seq, list[Outcome]()
             for wish in group:
                 outcome, statements = self._weigh(connection, wish, seq, now)
@@ -67,11 +68,14 @@ class Store:
                 if isinstance(outcome, Settled):
                     seq += len(outcome.events)
                 outcomes.append(outcome)
+            told = [event for each in outcomes if isinstance(each, Settled) for event in each.events]
+            missed = history_rows.follow(connection, told)
             if any(isinstance(outcome, Settled) and outcome.wrote for outcome in outcomes):
                 connection.execute(rows.INSERT_META, rows.meta_row(LAST_SEQ, seq))
-            return seq, outcomes
+            return seq, outcomes, missed
 
-        self.last_seq, outcomes = self.transact(work)
+        self.last_seq, outcomes, missed = self.transact(work)
+        self.history_missed += missed
         return outcomes
 
     def transact(self, work: Callable[[apsw.Connection], T]) -> T:

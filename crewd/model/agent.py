@@ -71,6 +71,7 @@ class AgentView(msgspec.Struct, frozen=True, gc=False):
     version: str = ""
     moves: int = 0  # grows when its work moves
     beats: int = 0  # grows with every sign of life, moves included
+    turns: int = 0  # rounds of work: each begins once everything that the one before it called has answered
     tools: tuple[OpenTool, ...] = ()
     tools_begun: int = 0
     tools_new: int = 0  # of those: calls that were not made before with the same input

@@ -86,6 +86,9 @@ class Actions(Protocol):
     def managed(self, run_id: str) -> Mapping[str, Any] | None:
         """Tell states, attempts, and why each task waits; None: no managed run of that id."""
 
+    async def plan(self, run_id: str) -> Mapping[str, Any] | None:
+        """Lay out what will run, values of its environment and all; None: no managed run of that id."""
+
     def letters(self, *, state: str, crew: str, limit: int) -> Sequence[Mapping[str, Any]]:
         """Tell dead letters; "" as state or crew means any."""
 

@@ -14,6 +14,7 @@ EVENTS: Mapping[str, str] = {
     "run.status_changed": "A run has a status that has no event of its own.",
     "task.queued": "A task waits to be started.",
     "task.started": "A task is being worked on; a new attempt tells it anew.",
+    "task.progressed": "An iteration inside an attempt; `data` has its number, and what a protocol worker is doing.",
     "task.waiting": "A task waits, for a human or a provider.",
     "task.completed": "A task ended well.",
     "task.failed": "A task ended badly, or without a result.",
@@ -55,7 +56,7 @@ EVENTS: Mapping[str, str] = {
     "incident.updated": "It means something else now, or is heard of again; `data` says in `change` what it is.",
     "incident.acknowledged": "A person has seen it.",
     "incident.snoozed": "A person wants to hear nothing of it until then.",
-    "incident.resolved": "It is over.",
+    "incident.resolved": "It is over; `change` `damping_over`: it ended before, and opens again and again no more.",
     "deadletter.added": "A task was given up, by its runtime or by crewd; `data` has the reason and the words.",
     "deadletter.redriven": "A dead letter got a new budget of attempts.",
     "deadletter.discarded": "A dead letter is wanted no more: by a person, or it was wrong, or told twice.",
@@ -83,4 +84,6 @@ EVENTS: Mapping[str, str] = {
     "daemon.recovered": "The part works again; `data` says how many events were given up meanwhile.",
     "daemon.reloaded": "New settings are in force; `data` names those that need a restart.",
     "daemon.reload_failed": "New settings were refused; the old ones stay.",
+    "history.pruned": "A person had the ledger forget what was older than `before`; `rows` of it went.",
+    "daemon.log_level_changed": "Another level is logged from now on, until the settings are read again.",
 }

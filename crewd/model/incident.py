@@ -16,8 +16,19 @@ class IncidentState(StrEnum):
     RESOLVED = "resolved"
 
 
+ABOUT_ALL = "crewd"  # the subject of what concerns no single run
 OPEN_STATES = (IncidentState.OPEN, IncidentState.ACKNOWLEDGED, IncidentState.SNOOZED)
 SEVERITIES = ("critical", "warning", "info")  # the gravest first
+
+
+def subject_of(run_id: str, task_id: str = "") -> str:
+    """Name what an incident is about: RUN/TASK, or RUN.
+
+    No run shares the subject of crewd itself: the run that is called so is `crewd/`, a run without a task.
+    """
+    if task_id or run_id == ABOUT_ALL:
+        return f"{run_id}/{task_id}"
+    return run_id
 
 
 def is_acknowledged(incident: Incident) -> bool:

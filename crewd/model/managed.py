@@ -154,6 +154,7 @@ class ManagedTask(msgspec.Struct, frozen=True, gc=False):
     first_started_at: float | None = None  # of the present budget
     usage: Usage | None = None  # of all attempts, as far as it is noted
     attempt_usage: Usage | None = None  # of the newest of them
+    iterations: int = 0  # of the newest of them: the last that was told
     artifacts: tuple[Artifact, ...] = ()
     late: int = 0  # results that came behind their fence: recorded, counted, never merged
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from crewd.model.event import Event
-from crewd.model.incident import is_snoozed
+from crewd.model.incident import ABOUT_ALL, is_acknowledged, is_snoozed, subject_of
 from crewd.model.verdict import Incident
 
 SEVERITIES = ("info", "warning", "critical")  # from the least to the worst
@@ -13,6 +13,10 @@ SEVERITIES = ("info", "warning", "critical")  # from the least to the worst
 OPENING = frozenset({"incident.opened", "incident.updated"})
 RESOLVING = "incident.resolved"
 HEARD = (*sorted(OPENING), RESOLVING)
+
+
+# "": it is new. damped: it opens again and again. graver: it was told as something less. reminder: it is still open.
+NoticeState = Literal["", "damped", "graver", "reminder"]
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -29,7 +33,12 @@ class Notice(msgspec.Struct, frozen=True):
     run_id: str = ""
     task_id: str = ""
     seq: int = 0
-    silenced: bool = False  # a person snoozed it, or it opens too often
+    silenced: bool = False  # a person snoozed it
+    damped: bool = False  # it opens so often that a channel tells that once, and then waits until it has been quiet
+    acknowledged: bool = False  # a person has seen it
+    crews: tuple[str, ...] = ()  # of one that concerns several: whose it is
+    state: NoticeState = ""  # of one that opened: why it is told
+    former: str = ""  # of one that became graver: the severity that was told before
 
     @property
     def key(self) -> str:
@@ -46,7 +55,7 @@ def notice_of(event: Event) -> Notice | None:
     opened_at = data.get("opened_at")
     return Notice(
         kind="resolved" if event.type == RESOLVING else "opened",
-        subject=_text(data.get("subject")) or event.run_id or "crewd",
+        subject=_text(data.get("subject")) or (subject_of(event.run_id) if event.run_id else ABOUT_ALL),
         cause=_text(data.get("cause")) or "unknown",
         severity=severity if severity in SEVERITIES else "warning",
         summary=_text(data.get("summary")),
@@ -56,7 +65,10 @@ def notice_of(event: Event) -> Notice | None:
         run_id=event.run_id,
         task_id=event.task_id,
         seq=event.seq,
-        silenced=any(data.get(name) for name in ("silenced", "snoozed", "damped")),
+        silenced=any(data.get(name) for name in ("silenced", "snoozed")),
+        damped=bool(data.get("damped")),
+        acknowledged=bool(data.get("acknowledged")),
+        crews=_texts(data.get("crews")),
     )
 
 
@@ -73,15 +85,28 @@ def notice_about(incident: Incident, wall: float) -> Notice:
         incident.crew,
         incident.run_id,
         incident.task_id,
-        silenced=incident.damped or is_snoozed(incident, wall),
+        silenced=is_snoozed(incident, wall),
+        damped=incident.damped,
+        acknowledged=is_acknowledged(incident),
+        crews=incident.crews,
     )
+
+
+def is_graver(severity: str, than: str) -> bool:
+    """Whether one severity is worse than another; false where one of them is none."""
+    known = SEVERITIES.index(severity) if severity in SEVERITIES else -1
+    return than in SEVERITIES and known > SEVERITIES.index(than)
 
 
 def trial_notice(at: float) -> Notice:
     """Make the message that only tries a channel."""
     words = "crewd tries this channel: nothing is wrong"
-    return Notice("test", "crewd", "test", "info", words, at, at)
+    return Notice("test", ABOUT_ALL, "test", "info", words, at, at)
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list | tuple) else ()

@@ -26,6 +26,8 @@ class Bystander(msgspec.Struct, frozen=True):
     marks: tuple[tuple[str, str], ...] = ()  # the variables of its environment that are in `MARKS`
     run_argument: str = ""  # what follows `--run-id` in its arguments; "" = nothing
     readable: bool = True  # its environment was read to its end
+    session: int = 0  # pid of the process that leads its session; 0: not known
+    terminal: int = 0  # device number of its controlling terminal; 0: it has none
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -78,6 +80,7 @@ class Spared(msgspec.Struct, frozen=True):
     # Of a process that would be proven, had it not started after the end of this owner, or in a pid namespace of its
     # own: a child of an orphan does so.
     late_for: Owner | None = None
+    serves: bool = False  # it would be proven, did it not serve others: a person should know of it
 
 
 class Orphan(msgspec.Struct, frozen=True):

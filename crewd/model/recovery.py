@@ -108,6 +108,9 @@ class Recoveries(Protocol):
     def plan(self, plan_id: str) -> RecoveryPlan | None:
         """Tell one plan."""
 
+    def command(self, plan: RecoveryPlan, action: str) -> tuple[str, ...]:
+        """Tell the exact command that an action comes to now; (): none is configured."""
+
     async def approve(self, plan_id: str, *, action: str, by: str, reason: str, actor: str) -> RecoveryPlan:
         """Have a plan applied; "" as action means to resume where that is offered. Returns once it is durable."""
 

@@ -52,6 +52,7 @@ class Health(msgspec.Struct, frozen=True):
     local_health: float = 1.0  # the multiplier on all thresholds, 1 to 5
     degraded: Mapping[str, str] = {}  # part -> what is wrong with it
     parts: Mapping[str, bool] = {}  # part -> ready
+    defects: Mapping[str, int] = {}  # part -> failures that it survived and that are crewd's own, since the start
 
 
 class BudgetFigures(msgspec.Struct, frozen=True):

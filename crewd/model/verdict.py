@@ -106,7 +106,7 @@ class DeadVerdict(msgspec.Struct, frozen=True, gc=False):
 class Incident(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Something that a person should know, open while it lasts. One open incident per (subject, cause)."""
 
-    subject: str  # "RUN/TASK", "RUN" or "crewd"
+    subject: str  # model/incident.subject_of, or "crewd"
     cause: str  # dead, silent, stopped, unreadable, waiting, burn, mass_brake, dead_letters:CREW (docs/incidents.md)
     severity: str  # critical, warning, info
     summary: str
@@ -126,3 +126,4 @@ class Incident(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     snoozed_by: str = ""
     snoozed_until: float | None = None  # wall time
     note: str = ""  # of whoever acknowledged or snoozed it
+    crews: tuple[str, ...] = ()  # of one that concerns several: whose it is

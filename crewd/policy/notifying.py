@@ -84,10 +84,13 @@ def decide(route: Route, notice: Notice, wall: float) -> Send | Hold | Suppress:
     """Decide what becomes of an incident that opened, at the wall time `wall`."""
     if SEVERITIES.index(notice.severity) < SEVERITIES.index(route.min_severity):
         return Suppress(f"its severity {notice.severity} is below {route.min_severity}")
-    if route.crews and not any(fnmatchcase(notice.crew, pattern) for pattern in route.crews):
+    crews = notice.crews or (notice.crew,)
+    if route.crews and not any(fnmatchcase(crew, pattern) for pattern in route.crews for crew in crews):
         return Suppress(f"crew {notice.crew or '(none)'} is none of {', '.join(route.crews)}")
     if notice.silenced:
-        return Hold("a person snoozed it, or it opens too often")
+        return Hold("a person snoozed it")
+    if notice.damped and notice.state not in ("damped", "graver"):
+        return Hold("it opens too often")
     if route.quiet_critical and notice.severity == "critical":
         return Send()
     return Hold("quiet hours") if route.quiet is not None and route.quiet.covers(wall) else Send()

@@ -44,6 +44,7 @@ LETTER_REASONS = ("max-retries", "heartbeat-dead", "not-retryable", "budget", "m
 READ_RESULTS = tuple(result.value for result in ReadResult)
 SINK_ERRORS = ("no_space", "permission", "io_error", "torn_tail", "source", "position_ahead", "unexpected")
 
+STREAM_ENDS = ("overflow", "gone", "stopped", "failed")
 NOTIFY_RESULTS = ("sent", "failed", "dropped", "suppressed")
 SEVERITY_LABELS = SEVERITIES
 INCIDENT_STATES = tuple(state.value for state in OPEN_STATES)
@@ -64,8 +65,11 @@ BAD_LINES = (
     "bad_utf8", "bad_json", "not_object", "duplicate_key", "too_deep", "nan", "bad_field", "line_too_long",
     "wrong_id", "before_ready", "ready_again",
 )  # fmt: skip
-# Parts of crewd that survive a defect of their own, which is counted and in the log (engine/managed).
-DEFECTS = ("attempt", "heed", "inbox", "parole", "publish", "reader", "retention", "scheduler", "trim")
+# Parts of crewd that survive a defect of their own, which is counted and in the log (engine).
+DEFECTS = (
+    "attempt", "heed", "inbox", "listener", "parole", "publish", "reader", "recovery", "retention", "scheduler",
+    "shadowing", "trim",
+)  # fmt: skip
 # Agents that crewd understands, how they begin, and what it says of them (docs/agents.md).
 PROFILES = ("claude", "codex", "gemini", "pi")
 RUNGS = ("fresh", "resume")
@@ -434,6 +438,11 @@ STATE = (
     Family("crewd_ledger_commits_total", C, "Durable commits of the ledger."),
     Family("crewd_ledger_commit_duration_seconds", H, "Time of one durable commit.", (), QUICK),
     Family("crewd_ledger_failures_total", C, "Commits of the ledger that failed."),
+    Family(
+        "crewd_ledger_history_missed_total",
+        C,
+        "Events that are not in the history, because a row of it is damaged; `crewd history verify` names it.",
+    ),
     Family("crewd_ledger_bytes", G, "Size of the ledger on disk, with its write-ahead log."),
     Family("crewd_sink_records_total", C, "Records written to a sink.", ("sink",)),
     Family("crewd_sink_bytes_total", C, "Bytes written to a sink.", ("sink",)),
@@ -460,11 +469,24 @@ STATE = (
         ("channel",),
     ),
     Family("crewd_notifications_pending", G, "Incidents that a channel is still to tell.", ("channel",)),
+    Family(
+        "crewd_notifications_not_told",
+        G,
+        "Open incidents that a channel could not tell, and gave up; it tries them again later.",
+        ("channel",),
+    ),
     Family("crewd_dead_man_failures_total", C, "Dead-man pings that failed."),
     Family(
         "crewd_dead_man_last_success_timestamp_seconds",
         G,
         "When the latest dead-man ping succeeded. Absent until one has.",
+    ),
+    Family("crewd_stream_clients", G, "Streams of events that are open."),
+    Family(
+        "crewd_stream_disconnects_total",
+        C,
+        "Streams of events that ended, by why: overflow means that their reader was too slow.",
+        ("reason",),
     ),
     Family("crewd_config_last_reload_successful", G, "1 when the latest load of the settings succeeded."),
     Family(

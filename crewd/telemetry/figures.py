@@ -13,6 +13,8 @@ class LedgerFigures(Protocol):
     @property
     def failures(self) -> int: ...
     @property
+    def history_missed(self) -> int: ...
+    @property
     def bytes(self) -> int: ...
     @property
     def duration_buckets(self) -> Sequence[tuple[float, int]]:
@@ -33,6 +35,14 @@ class SinkFigures:
     lag: int | None = None  # events in the ledger that are not written; None: this sink has no backlog
     last_write_at: float | None = None  # wall time
     retention_at: float | None = None  # wall time of the latest complete clean-up of old files
+
+
+@dataclass(frozen=True)
+class StreamFigures:
+    """What is told of the streams of events."""
+
+    clients: int
+    disconnects: Mapping[str, int]  # reason -> count since the start
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ BY_TYPE = {
     "daemon.brake_engaged": "error",
     "daemon.degraded": "error",
     "daemon.reload_failed": "error",
+    "daemon.log_level_changed": "warning",
     "task.failed": "info",
     "task.timed_out": "info",
     "task.retry_scheduled": "info",

@@ -94,6 +94,12 @@ def set_level(level: str) -> None:
     logging.getLogger("crewd").setLevel(LEVELS[level])
 
 
+def level() -> str:
+    """Name the least that crewd itself logs now."""
+    number = logging.getLogger("crewd").level
+    return next((name for name, each in LEVELS.items() if each == number), "info")
+
+
 def _json(redactor: Redactor, journal: bool) -> list[Processor]:
     return [
         # Without locals: they hold whole manifests, and secrets with them.

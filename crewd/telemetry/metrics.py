@@ -11,7 +11,7 @@ from crewd.model.report import RoundReport
 from crewd.model.run import Run
 from crewd.model.snapshot import Snapshot
 from crewd.telemetry import families as known
-from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures
+from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures, StreamFigures
 from crewd.telemetry.labels import UNKNOWN
 from crewd.telemetry.notify.figures import NotifyFigures
 from crewd.telemetry.parts import Part, register_library
@@ -55,7 +55,7 @@ class Metrics:
             ("crewd_incidents_total", known.SEVERITY_LABELS),
             (
                 "crewd_metric_collect_errors_total",
-                ("tallies", "runs", "self", "ledger", "sinks", "notifications", "process", "python_gc"),
+                ("tallies", "runs", "self", "ledger", "sinks", "notifications", "streams", "process", "python_gc"),
             ),
         ):
             for value in values:
@@ -125,6 +125,10 @@ class Metrics:
         """Name whom to ask for the figures of the channels; asked in another thread."""
         self._state.notifications = figures
 
+    def watch_streams(self, figures: Callable[[], StreamFigures]) -> None:
+        """Name whom to ask for the figures of the streams; asked in another thread."""
+        self._state.streams = figures
+
     def _register(self) -> None:
         tallies, state = self._tallies, self._state
         for name, describe, collect in (
@@ -134,6 +138,7 @@ class Metrics:
             ("ledger", state.describe_ledger, state.collect_ledger),
             ("sinks", state.describe_sinks, state.collect_sinks),
             ("notifications", state.describe_notifications, state.collect_notifications),
+            ("streams", state.describe_streams, state.collect_streams),
         ):
             self.registry.register(Part(name, describe, collect, self._part_failed))
         register_library(self.registry, self._part_failed)

@@ -1,7 +1,7 @@
 """Redaction: secrets are taken out of whatever leaves crewd; what is no secret is kept as it is."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 MASK = "***"
@@ -96,6 +96,7 @@ class Redactor:
     def __init__(self, literals: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
         self._literals: re.Pattern[str] | None = None
+        self.lessons = 0  # how often it learnt: what it let pass before may hold a secret
         self.learn(*literals)
 
     def learn(self, *literals: str) -> None:
@@ -108,6 +109,7 @@ class Redactor:
             self._known |= fresh
             known = sorted(self._known, key=len, reverse=True)
             self._literals = re.compile("|".join(map(re.escape, known)))
+            self.lessons += 1
 
     def text(self, text: str) -> str:
         """Return the text without secrets. Beyond 256 KiB it is cut: an unchecked rest is not passed on."""
@@ -154,6 +156,14 @@ class _Walk:
         if isinstance(key, str) and isinstance(member, str) and member and names_secret(key):
             return MASK
         return self.value(member, depth + 1)
+
+
+def masked_command(command: Sequence[str]) -> Iterator[str]:
+    """Mask the word behind an option that is named like a secret: --api-key TEXT. A redactor sees single words."""
+    before = ""
+    for word in command:
+        yield MASK if before.startswith("-") and "=" not in before and names_secret(before) else word
+        before = word
 
 
 def names_secret(key: str) -> bool:

@@ -19,7 +19,7 @@ from crewd.model.snapshot import BudgetFigures, ManagedFigures, Snapshot
 from crewd.telemetry import families as known
 from crewd.telemetry.census import Census, take
 from crewd.telemetry.families import STATE, Family, Kind
-from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures
+from crewd.telemetry.figures import LedgerFigures, ReloadFigures, SinkFigures, StreamFigures
 from crewd.telemetry.labels import Admission, clean
 from crewd.telemetry.notify.figures import NotifyFigures
 from crewd.telemetry.parts import describe
@@ -30,7 +30,8 @@ Labels = tuple[str, ...]
 Key = TypeVar("Key", bound=tuple[str, ...])
 
 NOTIFYING = ("crewd_notification", "crewd_dead_man")
-OTHER_PARTS = ("crewd_ledger", "crewd_sink", *NOTIFYING)
+STREAMS = "crewd_stream"
+OTHER_PARTS = ("crewd_ledger", "crewd_sink", STREAMS, *NOTIFYING)
 
 
 class State:
@@ -52,6 +53,7 @@ class State:
         self.ledger: Callable[[], LedgerFigures] | None = None
         self.sinks: Callable[[], Iterable[SinkFigures]] | None = None
         self.notifications: Callable[[], NotifyFigures] | None = None
+        self.streams: Callable[[], StreamFigures] | None = None
 
     def describe_runs(self) -> list[Metric]:
         return describe(family for family in STATE if family.name.startswith("crew_"))
@@ -70,6 +72,18 @@ class State:
     def describe_notifications(self) -> list[Metric]:
         return describe(family for family in STATE if family.name.startswith(NOTIFYING))
 
+    def describe_streams(self) -> list[Metric]:
+        return describe(family for family in STATE if family.name.startswith(STREAMS))
+
+    def collect_streams(self) -> Iterator[Metric]:
+        """Give the families about streams of events; none where none can be had."""
+        if self.streams is None:
+            return
+        figures = self.streams()
+        yield _gauge("crewd_stream_clients", {(): figures.clients})
+        ends: dict[Labels, int] = {(reason,): number for reason, number in figures.disconnects.items()}
+        yield _counter("crewd_stream_disconnects_total", ends)
+
     def collect_notifications(self) -> Iterator[Metric]:
         """Give the families about what is told to people outside; none where nothing is."""
         if self.notifications is None:
@@ -82,6 +96,7 @@ class State:
         retries: dict[Labels, int] = {(each.channel,): each.retries for each in figures.channels}
         yield _counter("crewd_notification_retries_total", retries)
         yield _gauge("crewd_notifications_pending", {(each.channel,): each.waiting for each in figures.channels})
+        yield _gauge("crewd_notifications_not_told", {(each.channel,): each.not_told for each in figures.channels})
         if figures.dead_man_failures is not None:
             yield _counter("crewd_dead_man_failures_total", {(): figures.dead_man_failures})
             yield _gauge("crewd_dead_man_last_success_timestamp_seconds", {(): figures.dead_man_at})
@@ -139,8 +154,11 @@ class State:
         watched = Counter(self._label("runtime", view.run.runtime) for view in snapshot.runs.values())
         yield _gauge("crewd_runs_watched", {(runtime,): number for runtime, number in watched.items()})
         yield _gauge("crewd_looks_stuck", {(): self.looks_stuck})
+        defects = Counter(health.defects)
         if snapshot.managed is not None:
             yield from _managed(snapshot.managed)
+            defects.update(snapshot.managed.defects)
+        yield _counter("crewd_defects_total", {(part,): defects[part] for part in known.DEFECTS})
         yield _gauge("crewd_config_last_reload_successful", {(): float(self.reload.successful)})
         at = self.reload.success_at
         yield _gauge("crewd_config_last_reload_success_timestamp_seconds", {} if at is None else {(): at})
@@ -152,6 +170,7 @@ class State:
         figures = self.ledger()
         yield _counter("crewd_ledger_commits_total", {(): figures.commits})
         yield _counter("crewd_ledger_failures_total", {(): figures.failures})
+        yield _counter("crewd_ledger_history_missed_total", {(): figures.history_missed})
         yield _gauge("crewd_ledger_bytes", {(): figures.bytes})
         family = FAMILY["crewd_ledger_commit_duration_seconds"]
         histogram = HistogramMetricFamily(family.name, family.help)
@@ -309,8 +328,6 @@ def _managed(managed: ManagedFigures) -> Iterator[Metric]:
     yield _gauge("crewd_paused", {(kind,): paused[kind] for kind in known.PAUSES})
     messages: dict[Labels, int] = {(type,): managed.messages.get(type, 0) for type in known.MESSAGES}
     yield _counter("crewd_worker_messages_total", messages)
-    defects: dict[Labels, int] = {(part,): managed.defects.get(part, 0) for part in known.DEFECTS}
-    yield _counter("crewd_defects_total", defects)
 
 
 def _gauge(name: str, values: Mapping[Labels, float | int | None]) -> Metric:

@@ -6,17 +6,46 @@ from typing import Any
 
 from fastapi import Response
 
+from crewd.model.snapshot import Snapshot
 from crewd.telemetry.json_text import encode
 from crewd.telemetry.redact import Redactor
 from crewd.web.refusal import Detail, Refused
 from crewd.web.state import WebState
+
+REMEMBERED_MAX = 32  # answers, of one snapshot
+
+
+class Remembered:
+    """Answers that follow from the snapshot alone: the same question to the same one is worked out once.
+
+    A snapshot never changes, and many readers ask between two rounds. What is being worked out is waited for.
+    """
+
+    def __init__(self, state: WebState) -> None:
+        self._state = state
+        self._of: tuple[Snapshot | None, int] = (None, 0)
+        self._bodies: dict[str, asyncio.Task[bytes]] = {}
+
+    async def told(self, question: str, shape: Callable[[], dict[str, Any]]) -> Response:
+        """Answer with what `shape` makes of the present snapshot, redacted and encoded."""
+        # Whoever teaches the redactor a secret makes every answer from before it untrue.
+        now = (self._state.snapshot(), self._state.redactor.lessons)
+        if now[0] is not self._of[0] or now[1] != self._of[1] or len(self._bodies) >= REMEMBERED_MAX:
+            self._of, self._bodies = now, {}
+        task = self._bodies.get(question)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._bodies[question] = asyncio.create_task(
+                asyncio.to_thread(_encoded, self._state.redactor, shape), name="answer"
+            )
+        # One who goes away does not take the answer from the others.
+        return Response(await asyncio.shield(task), media_type="application/json")
 
 
 async def told(
     state: WebState, shape: Callable[[], dict[str, Any]], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Shape, redact and encode in a thread: the size of an answer must not hold up a round."""
-    body = await asyncio.to_thread(lambda: encode(_redacted(state.redactor, shape())))
+    body = await asyncio.to_thread(_encoded, state.redactor, shape)
     return Response(body, status, headers, media_type="application/json")
 
 
@@ -29,6 +58,10 @@ def unknown(what: str, id: str) -> Any:
     """Refuse an id of the path. Raises always."""
     detail = Detail(f"{what}_unknown", f"path.{what}", f"{id} is not among the runs seen", "see /api/v1/runs")
     raise Refused(404, "not_found", f"no such {what}", (detail,))
+
+
+def _encoded(redactor: Redactor, shape: Callable[[], dict[str, Any]]) -> bytes:
+    return encode(_redacted(redactor, shape()))
 
 
 def _redacted(redactor: Redactor, body: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,18 @@ from starlette.exceptions import HTTPException
 from crewd import __version__
 from crewd.model.event import Event, as_record
 from crewd.web import shapes
-from crewd.web.answers import as_json, told, unknown
+from crewd.web.answers import Remembered, as_json, told, unknown
 from crewd.web.asgi import App
+from crewd.web.assets import add_assets, read_assets
 from crewd.web.body import Bodies
+from crewd.web.broadcast import Wanted
 from crewd.web.guard import Guard
+from crewd.web.history import history_routes
 from crewd.web.incidents import incident_routes
+from crewd.web.log_level import log_level_routes
 from crewd.web.managed import LARGE, managed_routes
 from crewd.web.page import page
+from crewd.web.previews import preview_routes
 from crewd.web.query import (
     API,
     NO_QUERY,
@@ -34,6 +39,8 @@ from crewd.web.query import (
 from crewd.web.recoveries import recovery_routes
 from crewd.web.refusal import Detail, Refused, internal_error, refusal_body
 from crewd.web.state import History, WebState
+from crewd.web.stream import EventStream, resumed_from, wants_stream
+from crewd.web.why import add_why
 
 
 def build_app(state: WebState) -> App:
@@ -63,11 +70,16 @@ def routes(state: WebState) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
     _add_probes(app, state)
+    add_assets(app, read_assets())
     _add_runs(app, state)
+    add_why(app, state)
     _add_events(app, state)
     app.include_router(managed_routes(state))
+    app.include_router(preview_routes(state))
     app.include_router(recovery_routes(state))
     app.include_router(incident_routes(state))
+    app.include_router(history_routes(state))
+    app.include_router(log_level_routes(state))
     return app
 
 
@@ -101,23 +113,30 @@ def _add_probes(app: FastAPI, state: WebState) -> None:
         """Describe these routes."""
         return as_json(app.openapi())
 
-    @app.get("/", include_in_schema=False, dependencies=NO_QUERY)
-    async def index() -> Response:
-        """Show a page for a person."""
+    @app.get("/plain", include_in_schema=False, dependencies=NO_QUERY)
+    async def plain() -> Response:
+        """Show a page for a person whose browser runs no JavaScript."""
         html = await asyncio.to_thread(page, state.snapshot(), state.redactor)
         return Response(html, media_type="text/html")
 
 
 def _add_runs(app: FastAPI, state: WebState) -> None:
+    remembered = Remembered(state)
+
     @app.get(f"{API}/status", tags=["runs"], dependencies=NO_QUERY)
     async def status() -> Response:
         """Tell how crewd is, and how many of everything it sees."""
-        return await told(state, lambda: shapes.status(state.snapshot()))
+        return await remembered.told("status", lambda: shapes.status(state.snapshot()))
+
+    @app.get(f"{API}/crews", tags=["runs"], dependencies=NO_QUERY)
+    async def crews() -> Response:
+        """Tell where every crew's workers stood in the last hour: of each half minute the worst moment."""
+        return await told(state, lambda: shapes.crews(state.hour))
 
     @app.get(RUNS, tags=["runs"], dependencies=SINGLE)
     async def runs(query: RunsParameters) -> Response:
         """List runs by id; `next` is the `after` of the next page, null on the last."""
-        return await told(state, lambda: _run_page(state, query))
+        return await remembered.told(f"runs {query!r}", lambda: _run_page(state, query))
 
     @app.get(f"{RUNS}/{{run}}", tags=["runs"], dependencies=NO_QUERY)
     async def one_run(run: RunId) -> Response:
@@ -136,7 +155,10 @@ def _add_runs(app: FastAPI, state: WebState) -> None:
         explained = state.explain(run, task)
         return await told(
             state,
-            lambda: shapes.task_line(found, worker, view, snapshot) | {"run_id": run, "explain": explained},
+            lambda: (
+                shapes.task_line(found, worker, view, snapshot)
+                | {"run_id": run, "explain": explained, "table": shapes.rules() if explained else None}
+            ),
         )
 
 
@@ -152,19 +174,39 @@ def _add_events(app: FastAPI, state: WebState) -> None:
             lambda: {"events": [as_record(event) for event in events], "next_after": last, "pruned_to": pruned_to},
         )
 
-    @app.get(f"{API}/events", tags=["events"], dependencies=SINGLE)
-    async def events(query: EventsParameters) -> Response:
+    def streamed(request: Request, query: RunEventsQuery, run_id: str, exists: bool) -> Response:
+        after = resumed_from(request)
+        if after is None and "after" in query.model_fields_set:
+            after = query.after
+        wanted = Wanted(frozenset(query.type), run_id, query.crew, query.rounds)
+        return EventStream(state.broadcast, wanted, after, query.limit if query.newest else 0, exists)
+
+    @app.get(f"{API}/events", tags=["events"], dependencies=SINGLE, responses=STREAMED)
+    async def events(request: Request, query: EventsParameters) -> Response:
         """Tell recorded events, oldest first; `next_after` is the `after` of the next page."""
+        if wants_stream(request):
+            return streamed(request, query, query.run or "", exists=True)
         return await recorded(query, query.run or "")
 
-    @app.get(f"{RUNS}/{{run}}/events", tags=["events"], dependencies=SINGLE)
-    async def run_events(run: RunId, query: RunEventsParameters) -> Response:
+    @app.get(f"{RUNS}/{{run}}/events", tags=["events"], dependencies=SINGLE, responses=STREAMED)
+    async def run_events(request: Request, run: RunId, query: RunEventsParameters) -> Response:
         """Tell recorded events of one run, also of one that is no longer there."""
+        if wants_stream(request):
+            return streamed(request, query, run, exists=run in state.snapshot().runs)
         return await recorded(query, run)
 
 
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "JSON, or with Accept: text/event-stream what happens from now on.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    },
+    503: {"description": "Too many streams."},
+}
+
+
 def _recorded(history: History, query: RunEventsQuery, run_id: str) -> tuple[list[Event], int]:
-    found = history.events(query.after, query.limit, query.type, run_id, newest_first=query.newest)
+    found = history.events(query.after, query.limit, query.type, run_id, query.newest, query.crew)
     # Told oldest first in any case, so that `next_after` is always the last one's.
     return (found[::-1] if query.newest else found), history.pruned_to()
 

@@ -12,7 +12,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crewd.web.caller import peer_of
-from crewd.web.guard import PEER
+from crewd.web.guard import LINE, PEER
+
+UNREAD_BYTES = 128 * 1024  # that the kernel keeps for one who reads a stream; it doubles it (socket(7))
+UNHEARD_MILLISECONDS = 30_000  # a stream whose reader's machine is silent for so long is over (tcp(7))
 
 
 def bounded(connections_max: int, request_seconds: float, uids: frozenset[int]) -> type[H11Protocol]:
@@ -31,7 +34,31 @@ def bounded(connections_max: int, request_seconds: float, uids: frozenset[int]) 
             if len(self.connections) > connections_max or not self._is_welcome():
                 transport.abort()
                 return
+            # uvicorn hands a copy of this to every request as its state: no header can write there.
+            self.app_state = {**self.app_state, LINE: self}
             self._expect()
+
+        def narrow(self) -> None:
+            """Let the kernel hold little that is not read, and notice an end that is gone."""
+            connection = self.transport.get_extra_info("socket")
+            if connection is None:
+                return
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MILLISECONDS)
+
+        def finish(self, last: bytes, seconds: float) -> None:
+            """End the answer under way behind whatever waits to be read, and close within so long."""
+            if self.transport.is_closing():
+                return
+            cycle: Any = self.cycle
+            cycle.response_complete = True
+            events = (h11.Data(data=last), h11.EndOfMessage()) if last else (h11.EndOfMessage(),)
+            for event in events:
+                # Past uvicorn, which would wait for room.
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+            self.loop.call_later(seconds, self.transport.abort)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -53,7 +80,6 @@ def bounded(connections_max: int, request_seconds: float, uids: frozenset[int]) 
                 peer = peer_of(connection)
             except OSError:
                 return False
-            # uvicorn hands a copy of this to every request as its state: no header can write there.
             self.app_state = {**self.app_state, PEER: peer}
             return peer.uid in uids
 

@@ -10,20 +10,27 @@ from crewd.telemetry.json_text import encode
 from crewd.web.asgi import App, Message, Receive, Scope, Send
 from crewd.web.caller import Caller, Peer, identify
 from crewd.web.refusal import Refused, refusal, refusal_body
+from crewd.web.turns import Turns
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 METHODS = ("GET", "HEAD", "POST")
-PEER, CALLER = "peer", "caller"  # under these names they stand in the scope's state
+# What a browser says of its own accord: it is on crewd's own page, or a person opened the address (Fetch Metadata).
+OWN_SITES = (b"same-origin", b"none")
+# Under these names they stand in the scope's state: who is at the other end, who asks, the connection, and whether
+# only the head of an answer is wanted.
+PEER, CALLER, LINE, HEAD = "peer", "caller", "line", "head"
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 JSON_TYPE = re.compile(rb"[ \t]*application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|\"utf-8\")[ \t]*)?", re.IGNORECASE)
 # Encoded path separators and NUL: no route has one, and after decoding they would look like a path.
 HIDDEN_IN_PATH = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
-# Nothing is loaded from anywhere, framed anywhere, kept anywhere, or sent on anywhere. Styles are the page's own.
+# Nothing is loaded from elsewhere, framed anywhere, kept anywhere, or sent on anywhere. Scripts and styles are files
+# of crewd's own: what became markup after all could neither run nor look like anything.
 SECURITY = (
     (
         b"content-security-policy",
-        b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -38,7 +45,7 @@ class Guard:
     """Stands before the application.
 
     A page of another origin must not reach crewd, whatever name its server pretends crewd has (DNS rebinding):
-    the Host must be one of ours, an Origin must be ours too, and what a browser calls cross-site is refused.
+    the Host must be one of ours, an Origin must be ours too, and what a browser calls another site is refused.
     Only GET, HEAD and POST exist, and POST only for whoever comes through the unix socket or with a token, with a
     content type that no form of another site can send. What fails inside is answered, counted and logged here, once.
     """
@@ -54,6 +61,7 @@ class Guard:
         self._hosts = frozenset(name for host in (*LOCAL_HOSTS, *allowed_hosts) if (name := host_name(host)))
         self._observed = observed
         self._token = token
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -70,8 +78,9 @@ class Guard:
         inner = {**scope, "method": "GET" if method == "HEAD" else method}
         route = "refused"
         try:
+            await self._turns.take()
             caller = self._admit(scope)
-            inner["state"] = {**scope.get("state", {}), CALLER: caller}
+            inner["state"] = {**scope.get("state", {}), CALLER: caller, HEAD: method == "HEAD"}
             await self._app(inner, receive, answer.send)
             route = _route(inner)
         except Refused as refused:
@@ -81,7 +90,9 @@ class Guard:
             route = _route(inner)
             await answer.refuse(refusal(500, "internal", "crewd failed to answer", "look at crewd's log"))
         finally:
-            self._observed(route, method if method in METHODS else "other", answer.status, now() - began)
+            # A stream is counted when it is over, with the time that it took to begin.
+            ended = answer.streaming_since or now()
+            self._observed(route, method if method in METHODS else "other", answer.status, ended - began)
 
     def _admit(self, scope: Scope) -> Caller:
         """Say who asks. Raises Refused where this caller may not ask this."""
@@ -118,7 +129,8 @@ class Guard:
         # No page is ever served through the socket: whatever names an origin there is a browser led astray.
         if any(peer is not None or not self._is_ours(origin) for origin in origins):
             raise refusal(403, "origin_not_allowed", "this Origin is not crewd's own", "open crewd's own address")
-        if any(site.strip().lower() == b"cross-site" for site in headers.get(b"sec-fetch-site", ())):
+        # "same-site" is another site too: a page of another port of this machine, or of a neighbouring name.
+        if any(site.strip().lower() not in OWN_SITES for site in headers.get(b"sec-fetch-site", ())):
             raise refusal(403, "cross_site", "another site sent the browser here", "open crewd's address by hand")
 
     def _is_ours(self, origin: bytes) -> bool:
@@ -138,10 +150,10 @@ def host_name(host: str) -> str:
 def _is_made_up(host: str) -> bool:
     """Say whether a Host is the word that a client of the unix socket puts in for want of a name.
 
-    Any will do but one with a dot: those are what names of the network look like, and a browser that reaches the
-    socket through a forwarded port must not be led there by one.
+    Any will do but one with a dot or in brackets: those are what names and addresses of the network look like, and a
+    browser that reaches the socket through a forwarded port must not be led there by one.
     """
-    return not host.strip() or ("." not in host and bool(host_name(host)))
+    return not host.strip() or ("." not in host and "[" not in host and bool(host_name(host)))
 
 
 def _look_at_change(headers: Mapping[bytes, Sequence[bytes]], caller: Caller) -> None:
@@ -174,10 +186,13 @@ class _Answer:
         self._send = send
         self._head = head
         self.status = 0
+        self.streaming_since = 0.0  # by the loop's time; 0: this is no stream
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if any(name == b"content-type" and value.startswith(STREAM) for name, value in message["headers"]):
+                self.streaming_since = asyncio.get_running_loop().time()
             given = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in OWN_HEADERS]
             message = {**message, "headers": [*given, *SECURITY]}
         elif self._head and message["type"] == "http.response.body":
@@ -195,3 +210,4 @@ class _Answer:
 
 
 OWN_HEADERS = frozenset(name for name, _ in SECURITY)
+STREAM = b"text/event-stream"

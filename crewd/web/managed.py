@@ -141,7 +141,7 @@ def _without_output(value: Any) -> Any:
     match value:
         case dict():
             return {key: _without_output(each) for key, each in value.items() if key != "tail"}
-        case list():
+        case list() | tuple():
             return [_without_output(each) for each in value]
     return value
 

@@ -13,7 +13,6 @@ from crewd.model.verdict import Level
 from crewd.telemetry.plain_text import clean, span
 from crewd.telemetry.redact import Redactor
 from crewd.web import shapes
-from crewd.web.page_style import STYLE
 
 CREWS_MAX = 60
 RUNS_MAX = 200
@@ -46,7 +45,7 @@ class _Page:
         )
         yield '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>crewd</title>'
         yield '<meta http-equiv="refresh" content="5"><meta name="viewport" content="width=device-width">'
-        yield f"<style>{STYLE}</style></head><body>"
+        yield '<link rel="stylesheet" href="/assets/plain.css"></head><body>'
         yield from self._health()
         yield from self._crews()
         yield from self._working([view for view in views if _is_at_work(view)])

@@ -1,5 +1,6 @@
 """Addresses: what may stand in a path and behind the question mark, and how a person is told what may not."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Path, Query, Request
@@ -47,6 +48,8 @@ class RunEventsQuery(Strict):
     limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
     newest: Flag = Field(False, description="Of those with a larger seq the newest, not the oldest.")
     type: list[EventType] = Field([], max_length=50, description="Only these types; may be repeated.")
+    crew: str = Field("", max_length=256, description="Only events of this crew.")
+    rounds: Flag = Field(False, description="In a stream also the figures of every round. Without effect elsewhere.")
 
 
 class EventsQuery(RunEventsQuery):
@@ -100,16 +103,28 @@ class MetricsQuery(Strict):
     )
 
 
-def no_query(request: Request) -> None:
+async def no_query(request: Request) -> None:
     """Refuse every query parameter: this route knows none."""
     unknown = sorted(set(request.query_params.keys()))
     if unknown:
         raise Refused(400, "bad_request", "the request is not understood", tuple(map(_unknown, unknown)))
 
 
-def single(request: Request) -> None:
+async def single(request: Request) -> None:
     """Refuse a parameter that is given twice where one value counts: which one is meant?"""
-    lists = {"type", "status", "name[]"}
+    _refuse_repeated(request, {"type", "status", "name[]"})
+
+
+def single_but(*lists: str) -> Callable[[Request], None]:
+    """Make what refuses every parameter that is given twice, but for these."""
+
+    def refuse(request: Request) -> None:
+        _refuse_repeated(request, set(lists))
+
+    return refuse
+
+
+def _refuse_repeated(request: Request, lists: set[str]) -> None:
     names = [name for name, _ in request.query_params.multi_items()]
     twice = sorted({name for name in names if names.count(name) > 1} - lists) if len(names) < 1000 else ["..."]
     if twice:

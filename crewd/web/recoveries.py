@@ -1,7 +1,7 @@
 """Routes on recovery plans: what is proposed for interrupted runs, and a person's word on it."""
 
 from collections.abc import Awaitable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import Field
@@ -9,6 +9,7 @@ from pydantic import Field
 from crewd import errors
 from crewd.errors import CrewdError
 from crewd.model.recovery import RecoveryPlan, portrait
+from crewd.telemetry.redact import masked_command
 from crewd.web.answers import told
 from crewd.web.asked import LINE, Asked, Reason
 from crewd.web.guard import CALLER
@@ -65,7 +66,7 @@ def recovery_routes(state: WebState) -> APIRouter:
         """Tell recovery plans, the newest first."""
         wanted = "" if query.state == "all" else query.state
         found = state.recoveries.plans(state=wanted, limit=query.limit)
-        return await told(state, lambda: {"recoveries": [portrait(plan) for plan in found]})
+        return await told(state, lambda: {"recoveries": [_told(state, plan) for plan in found]})
 
     @router.get(f"{RECOVERIES}/{{plan}}", tags=["recoveries"], dependencies=SINGLE)
     async def recovery(plan: PlanId, query: RecoveryParameters, request: Request) -> Response:
@@ -81,7 +82,7 @@ def recovery_routes(state: WebState) -> APIRouter:
         if found is None:
             detail = Detail("plan_unknown", "path.plan", "there is no such plan", f"see {RECOVERIES}")
             raise Refused(404, "not_found", "no such recovery plan", (detail,))
-        return await told(state, lambda: portrait(found, output=query.output))
+        return await told(state, lambda: _told(state, found, output=query.output))
 
     @router.post(f"{RECOVERIES}/{{plan}}/approve", **CHANGE)
     async def approve(plan: PlanId, body: ApproveBody, request: Request, actor: ActorName = None) -> Response:
@@ -99,6 +100,12 @@ def recovery_routes(state: WebState) -> APIRouter:
         )
 
     return router
+
+
+def _told(state: WebState, plan: RecoveryPlan, *, output: bool = False) -> dict[str, Any]:
+    """Lay a plan out, with the exact command that each offered action comes to; [] where none is configured."""
+    commands = {action: list(masked_command(state.recoveries.command(plan, action))) for action in plan.offers}
+    return {**portrait(plan, output=output), "commands": commands}
 
 
 async def _done(state: WebState, how: str, deciding: Awaitable[RecoveryPlan]) -> Response:

@@ -14,6 +14,7 @@ from crewd.web.connections import bounded
 from crewd.web.unix_socket import CannotOpen, UnixSocket
 
 TICK_SECONDS = 1.0
+SOCKETS_PER_CONNECTION = 4  # two doors, each of which takes up to twice as many as it answers
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class HttpOptions:
     port: int = 9464
     tcp: bool = True  # listen on host and port at all
     socket: str = ""  # path of the unix socket; "": none
-    connections_max: int = 64  # one more is answered 503
+    connections_max: int = 256  # one more is answered 503
     keep_alive: float = 5.0
     request_seconds: float = 5.0  # for a request to arrive whole
     stop_seconds: float = 3.0  # for answers under way at the end
@@ -36,6 +37,11 @@ class HttpOptions:
         for name in ("connections_max", "keep_alive", "request_seconds", "stop_seconds", "header_bytes_max"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"http.{name} is {getattr(self, name)}: give more than 0")
+
+
+def affordable(connections_max: int, descriptors: int) -> int:
+    """Take no more connections than a quarter of the descriptors allows: the rest is for seeing and keeping crews."""
+    return min(connections_max, max(1, descriptors // (4 * SOCKETS_PER_CONNECTION)))
 
 
 class Server:

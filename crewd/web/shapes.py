@@ -3,10 +3,13 @@
 from collections import Counter
 from typing import Any
 
+from crewd.detection.liveness import TABLE
+from crewd.detection.remedies import remedy
 from crewd.model.moment import rfc3339
 from crewd.model.run import Run, Task, Usage, Waiting
 from crewd.model.snapshot import Health, RunView, Snapshot, WorkerView
 from crewd.model.verdict import Level
+from crewd.telemetry.last_hour import POINT_SECONDS, LastHour
 from crewd.telemetry.readiness import is_ready
 
 TROUBLE = {Level.DEAD: 5, Level.STALE: 4, Level.UNREADABLE: 3, Level.WARN: 2, Level.WAITING: 1, Level.HEALTHY: 0}
@@ -26,6 +29,8 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
         "taken_at": time(snapshot.taken_at),
         "health": health(snapshot.health),
         "runs": len(snapshot.runs),
+        "incidents_open": len(snapshot.incidents),
+        "recoveries": dict(snapshot.recoveries),
         "never_read": {run_id: why.value for run_id, why in sorted(snapshot.strangers.items())[:NEVER_READ_MAX]},
         "crews": [
             {
@@ -37,6 +42,24 @@ def status(snapshot: Snapshot) -> dict[str, Any]:
             }
             for (crew, runtime), counts in sorted(crews.items())
         ],
+    }
+
+
+def crews(hour: LastHour) -> dict[str, Any]:
+    """Tell where every crew's workers stood in the last hour."""
+    return {
+        "crews": [
+            {
+                "crew": crew,
+                "runtime": runtime,
+                "seconds": POINT_SECONDS,
+                "points": [
+                    {"at": time(point.at), "levels": dict(point.levels)} for point in hour.points(crew, runtime)
+                ],
+            }
+            for crew, runtime in hour.crews()
+        ],
+        "left_off": hour.left_off,
     }
 
 
@@ -133,6 +156,13 @@ def task_line(task: Task, worker: WorkerView | None, view: RunView, snapshot: Sn
     }
 
 
+def rules() -> list[dict[str, Any]]:
+    """Tell the table by which workers are judged: the first row that fits the evidence counts."""
+    return [
+        {"row": row.number, "process": row.process, "silence": row.silence, "verdict": row.verdict} for row in TABLE
+    ]
+
+
 def worker_line(worker: WorkerView, view: RunView, snapshot: Snapshot) -> dict[str, Any]:
     """Tell where one worker stands."""
     standing, process = worker.standing, worker.process
@@ -145,6 +175,7 @@ def worker_line(worker: WorkerView, view: RunView, snapshot: Snapshot) -> dict[s
         "progress_at": time(worker.progress_at),
         "held_by": standing.held_by,
         "wedge": standing.wedge.value if standing.wedge is not None else None,
+        "remedy": remedy(standing.level, standing.reason, standing.wedge),
         "tool": worker.tool,
         "process": {
             "state": process.state.value,
@@ -163,6 +194,11 @@ def worst(view: RunView) -> str | None:
     """Name the level of the worker in most trouble; None: nobody works."""
     levels = [worker.standing.level for worker in view.workers]
     return max(levels, key=TROUBLE.__getitem__).value if levels else None
+
+
+def gravity(level: str) -> int:
+    """Rank a level: the more trouble, the higher."""
+    return TROUBLE[Level(level)]
 
 
 def trouble(view: RunView) -> int:

@@ -5,11 +5,16 @@ from typing import Any, Protocol
 
 from crewd.model.asking import Actions, IncidentActions, OutputPiece
 from crewd.model.event import Event
+from crewd.model.history import AttemptRow, HistoryPage, HistoryQuery, HistoryStats, RunRow, SummaryGroup, TaskRow
+from crewd.model.managed import ManagedRun
 from crewd.model.recovery import Recoveries
+from crewd.model.run import Run
 from crewd.model.snapshot import Snapshot
 from crewd.model.verdict import Incident
 from crewd.telemetry.exposition import Exposition
+from crewd.telemetry.last_hour import LastHour
 from crewd.telemetry.redact import Redactor
+from crewd.web.broadcast import Broadcast
 
 
 class History(Protocol):
@@ -22,13 +27,56 @@ class History(Protocol):
         types: Sequence[str] = (),
         run_id: str = "",
         newest_first: bool = False,
+        crew: str = "",
     ) -> list[Event]: ...
+
+    def attempts(self, query: HistoryQuery) -> HistoryPage[AttemptRow]:
+        """Attempts, the newest first."""
 
     def incidents(self, open_only: bool = False) -> list[Incident]:
         """Incidents, the oldest first."""
 
     def pruned_to(self) -> int:
         """Return the newest seq whose event was deleted for its age; 0: none was."""
+
+
+class Past(Protocol):
+    """The ledger, opened for one long question, so that nobody else waits for it. Called in worker threads."""
+
+    def events(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        types: Sequence[str] = (),
+        run_id: str = "",
+        newest_first: bool = False,
+    ) -> list[Event]: ...
+
+    def attempts(self, query: HistoryQuery) -> HistoryPage[AttemptRow]: ...
+
+    def tasks(self, query: HistoryQuery) -> HistoryPage[TaskRow]: ...
+
+    def past_runs(self, query: HistoryQuery) -> HistoryPage[RunRow]: ...
+
+    def history_stats(self) -> HistoryStats: ...
+
+    def summary(
+        self,
+        since: float,
+        until: float,
+        level: str = "attempt",
+        group_by: Sequence[str] = (),
+        query: HistoryQuery | None = None,
+    ) -> list[SummaryGroup]: ...
+
+    def would_forget(self, before: float) -> dict[str, int]:
+        """Count what pruning would delete, by kind."""
+
+    def run(self, run_id: str) -> Run | None: ...
+
+    def managed(self, run_id: str) -> ManagedRun | None: ...
+
+    def close(self) -> None: ...
 
 
 class WebState(Protocol):
@@ -39,6 +87,10 @@ class WebState(Protocol):
 
     @property
     def history(self) -> History: ...
+
+    @property
+    def hour(self) -> LastHour:
+        """Where every crew's workers stood in the last hour."""
 
     @property
     def redactor(self) -> Redactor: ...
@@ -66,6 +118,21 @@ class WebState(Protocol):
     async def reload(self) -> bool:
         """Read the settings again; False: they cannot be used, and the old ones stay."""
 
+    def now(self) -> float:
+        """Wall time."""
+
+    def look_back(self) -> Past:
+        """Open the ledger for one long question; whoever asks closes it. Called in a worker thread."""
+
+    async def prune(self, before: float, *, actor: str) -> int:
+        """Forget what is older than this wall time and settled; returns how many rows."""
+
+    def log_level(self) -> tuple[str, str]:
+        """Name the least that is logged now, and the level of the settings."""
+
+    async def set_log_level(self, level: str, *, actor: str) -> None:
+        """Log from this level on, until the settings are read again."""
+
     def output(
         self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int
     ) -> OutputPiece | None:
@@ -73,6 +140,10 @@ class WebState(Protocol):
 
         Called in a worker thread.
         """
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """Events as they happen."""
 
     def snapshot(self) -> Snapshot: ...
 

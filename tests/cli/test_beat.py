@@ -128,3 +128,12 @@ def test_a_folder_that_cannot_be_made_is_told_with_the_remedy(tmp_path: Path) ->
     output = beats(tmp_path, "--run", "r", "--task", "t", "--root", str(tmp_path / "file"), exit_code=1)
     assert "cannot be written" in output
     assert "--root" in output
+
+
+def test_the_file_of_settings_can_be_named(tmp_path: Path) -> None:
+    named = tmp_path / "other.toml"
+    named.write_text(f'[sources]\nbeat_roots = ["{tmp_path}/here"]\n')
+    beats(tmp_path, "--run", "r", "--task", "t", "--config", str(named))
+    assert (tmp_path / "here/r/t.json").exists()
+    for wrong in (tmp_path / "none.toml", tmp_path):
+        assert "--config" in beats(tmp_path, "--run", "r", "--task", "t", "--config", str(wrong), exit_code=2)

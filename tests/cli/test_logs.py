@@ -116,3 +116,44 @@ def test_a_link_in_the_place_of_output_is_not_followed(tmp_path: Path) -> None:
     assert "theirs" not in result.output
     climbing = crewd("logs", "r-1", "../..", "--attempt", "1", "--state-dir", str(tmp_path), folder=tmp_path)
     assert climbing.exit_code != 0
+
+
+AGENT = (
+    b'{"type":"system","subtype":"init","session_id":"s-1","model":"m"}\n'
+    b'{"type":"assistant","message":{"id":"a","content":'
+)
+
+
+def agent(*attempts: bytes) -> Contract:
+    contract = ended(*attempts)
+    contract.routes[RUN]["tasks"][0]["profile"] = "claude"
+    return contract
+
+
+def test_an_agent_is_told_in_words_where_that_is_wanted_and_byte_by_byte_elsewhere(tmp_path: Path) -> None:
+    said = AGENT + b'"I am done"}}\n'
+    contract = agent(said)
+    assert logs(tmp_path, contract, "--pretty").stdout == "* session s-1, model m\nI am done\n"
+    assert logs(tmp_path, contract, "--pretty", "-f").stdout == "* session s-1, model m\nI am done\n"
+    assert logs(tmp_path, contract).stdout_bytes == said
+    assert logs(tmp_path, contract, "--raw").stdout_bytes == said
+    assert logs(tmp_path, contract, "--pretty", "--raw").exit_code == 2
+    assert logs(tmp_path, contract, "--pretty", "--stderr").stdout == "complaint\n"
+
+
+def test_a_line_that_is_still_being_written_is_told_too(tmp_path: Path) -> None:
+    assert logs(tmp_path, agent(AGENT + b'"half'), "--pretty").stdout.startswith("* session s-1, model m\n")
+
+
+def test_each_attempt_of_an_agent_is_told_on_its_own(tmp_path: Path) -> None:
+    contract = agent(AGENT + b'"one"}}\n', AGENT + b'"two"}}\n')
+    after = contract.routes[RUN]
+    before = {**after, "tasks": [{**after["tasks"][0], "attempt": 1}]}
+    contract.routes[RUN] = one_after_the_other(before, before, after)
+    printed = logs(tmp_path, contract, "--pretty", "-f")
+    assert printed.stdout == "* session s-1, model m\none\n* session s-1, model m\ntwo\n"
+    assert "attempt 2" in printed.stderr
+
+
+def test_what_is_no_agent_stays_as_it_is(tmp_path: Path) -> None:
+    assert logs(tmp_path, ended(b"{}\n"), "--pretty").stdout_bytes == b"{}\n"

@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -276,3 +278,93 @@ def test_yes_without_stop_makes_no_sense(tmp_path: Path) -> None:
 def test_unusable_settings_leave_with_78(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("patrol = 7\n")
     assert crewd("orphans", "--config", str(tmp_path / "bad.toml"), folder=tmp_path).exit_code == 78
+
+
+SERVER = """
+import pty, sys, time
+for line in sys.stdin:
+    if pty.fork()[0] == 0:
+        time.sleep(60)
+    print("opened", flush=True)
+"""
+
+
+def spared_why(answer: dict[str, Any], pid: int) -> str:
+    return next((str(each["because"]) for each in answer["spared"] if each["pid"] == pid), "")
+
+
+def until_spared(tmp_path: Path, pid: int) -> dict[str, Any]:
+    """A child leads a session a moment after it was begun."""
+    until = time.monotonic() + 20
+    while pid in pids(answer := listed(tmp_path)[1]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert pid not in pids(answer)
+    return answer
+
+
+def test_a_server_that_an_agent_began_is_left_alone_once_somebody_opened_a_terminal_in_it(tmp_path: Path) -> None:
+    """A stand-in for a multiplexer: whatever is opened in it inherits the marks of the run that is over."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], **marked(tmp_path, ENDED)},
+        start_new_session=True,
+    )
+    try:
+        assert server.stdin is not None and server.stdout is not None
+        crew = crew_with(tmp_path, ENDED, "completed")
+        crew.run(ENDED, "completed", createdAt=rfc3339(time.time() - 60), updatedAt=rfc3339(time.time()))
+        assert server.pid in pids(listed(tmp_path)[1])
+        time.sleep(orphan.CLOCK_SLACK + 0.2)
+        server.stdin.write(b"another\n")
+        server.stdin.flush()
+        assert server.stdout.readline() == b"opened\n"
+        answer = until_spared(tmp_path, server.pid)
+        assert "terminal was opened below it after its run had ended" in spared_why(answer, server.pid)
+        named = ("--root", str(tmp_path / "shop"), "--state-dir", str(tmp_path / "state"))
+        told = crewd("orphans", *named, folder=tmp_path).stdout
+        line = next(line for line in told.splitlines() if line.split()[0] == str(server.pid))
+        assert "terminal was opened below it" in line and "left alone, although" in told
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_a_server_with_a_session_below_it_that_bears_no_mark_is_left_alone(tmp_path: Path) -> None:
+    script = "env -i setsid sleep 60 & echo begun; wait"
+    with process(script, **marked(tmp_path, ENDED)) as server:
+        assert server.stdout is not None and server.stdout.readline() == b"begun\n"
+        crew_with(tmp_path, ENDED, "completed")
+        answer = until_spared(tmp_path, server.pid)
+        assert "bears no mark" in spared_why(answer, server.pid)
+        for child in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_a_real_multiplexer_that_an_agent_began_is_left_alone_once_a_person_uses_it(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as short:  # the path of a socket is short
+
+        def tmux(*words: str, **environ: str) -> str:
+            program = ["tmux", "-S", f"{short}/s", "-f", "/dev/null", *words]
+            done = subprocess.run(
+                program, env={"PATH": os.environ["PATH"], **environ}, check=True, capture_output=True, timeout=20
+            )
+            return done.stdout.decode().strip()
+
+        tmux("new-session", "-d", "-s", "agents", "sleep 60", **marked(tmp_path, ENDED))
+        try:
+            server = int(tmux("display-message", "-p", "#{pid}"))
+            crew_with(tmp_path, ENDED, "completed")
+            answer = listed(tmp_path)[1]
+            assert server in pids(answer), answer
+            time.sleep(orphan.CLOCK_SLACK + 0.2)
+            pane = int(tmux("new-session", "-d", "-P", "-F", "#{pane_pid}", "-s", "mine", "sleep 61"))
+            answer = until_spared(tmp_path, server)
+            assert pane not in pids(answer)
+            assert "terminal was opened below it" in spared_why(answer, server)
+            assert listed(tmp_path, "--stop", "--yes")[1]["orphans"] == []
+            assert tmux("list-sessions", "-F", "#{session_name}").split() == ["agents", "mine"]
+        finally:
+            tmux("kill-server")

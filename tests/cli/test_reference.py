@@ -9,7 +9,7 @@ import click
 from crewd.cli.main import COMMANDS, cli
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text()
-SECTIONS = dict(re.findall(r"^## crewd (\w+)[^\n]*\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## crewd ([\w-]+)[^\n]*\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

@@ -68,6 +68,16 @@ def test_time_that_is_over_leaves_with_124_and_says_that_the_run_goes_on(tmp_pat
     assert "r-1 has not ended within 0s; it goes on" in result.stderr
 
 
+def test_a_time_is_written_as_everywhere_else(tmp_path: Path) -> None:
+    for written in ("200ms", "0.2s", "0.2"):
+        assert wait(tmp_path, managed("running", task("a", "running")), "--timeout", written).exit_code == 124
+    assert wait(tmp_path, managed("completed", task("a", "completed")), "--timeout", "1h30m").exit_code == 0
+    for written in ("soon", "-1", "10 minutes"):
+        refused = wait(tmp_path, managed("running", task("a", "running")), "--timeout", written)
+        assert refused.exit_code == 2
+        assert "write 30s, 10m or 1h30m" in refused.stderr
+
+
 def test_json_is_one_value_at_the_end(tmp_path: Path) -> None:
     result = wait(tmp_path, managed("completed", task("a", "completed")), "--json")
     assert json.loads(result.stdout)["status"] == "completed"

@@ -125,6 +125,7 @@ class State:
 
     def __init__(self, folder: Path, taken: Snapshot) -> None:
         self.taken = taken
+        self.folder = folder
         self.exposition = Exposition(Metrics(CollectorRegistry(), self.snapshot).registry)
         self.history = Reader.open(folder)
         self.redactor = Redactor()
@@ -134,6 +135,15 @@ class State:
 
     async def reload(self) -> bool:
         return False
+
+    def now(self) -> float:
+        return NOW
+
+    def look_back(self) -> Reader:
+        return Reader.open(self.folder)
+
+    async def prune(self, before: float, *, actor: str) -> int:
+        return 0
 
     def output(self, *_: Any) -> None:
         return None

@@ -215,3 +215,67 @@ def test_nobody_who_has_to_do_with_a_living_run_is_found(
         if each.identity.pid in living or {LIVE, AT_WORK, "r-live"} & {value for _, value in each.marks}:
             assert each.identity.pid not in found or all(name == TASK_ID for name, _ in each.marks)
             assert each.identity.pid not in living & found
+
+
+def sighted(*processes: Bystander, living: frozenset[int] = frozenset()) -> tuple[list[int], dict[int, str]]:
+    found = search(processes, msgspec.structs.replace(KNOWN, living=living), HERE, (), NOW)
+    orphans = [each.process.identity.pid for each in found.orphans]
+    return orphans, {each.identity.pid: why.because for each, why in found.spared}
+
+
+MARK = (STATE_ROOT, ENDED)
+
+
+def at(process: Bystander, started_at: float) -> Bystander:
+    return msgspec.structs.replace(process, started_at=started_at)
+
+
+def test_a_server_in_which_somebody_opened_a_terminal_later_is_left_alone_with_all_below_it() -> None:
+    """A multiplexer that an agent started: every window of it inherits the marks of that run, whoever opens it."""
+    server = process(40, MARK, session=40)
+    of_agent = process(41, MARK, parent=40, session=41, terminal=7)
+    tool = process(42, MARK, parent=41, session=41, terminal=7)
+    of_person = at(process(43, MARK, parent=40, session=43, terminal=8), ENDED_AT + 100)
+    editor = at(process(44, MARK, parent=43, session=43, terminal=8), ENDED_AT + 200)
+    assert sighted(server, of_agent, tool)[0] == [40, 41, 42]  # as long as nobody else uses it, it is the run's
+    orphans, spared = sighted(server, of_agent, tool, of_person, editor)
+    assert orphans == [] and set(spared) == {40, 41, 42, 43, 44}
+    assert "terminal was opened below it" in spared[40] and "process 40, which others use" in spared[42]
+
+
+@pytest.mark.parametrize(
+    ("more", "is_spared"),
+    [
+        ({"session": 41}, True),
+        ({"session": 40}, False),  # the same session: a tool of the agent, with an environment made clean
+        ({"session": 0}, False),
+        ({"session": 41, "readable": False}, False),  # whose it is cannot be read
+    ],
+)
+def test_a_session_below_without_the_mark_is_somebody_elses(more: dict[str, Any], is_spared: bool) -> None:
+    orphans, spared = sighted(process(40, MARK, session=40), process(41, parent=40, **more))
+    assert (orphans == []) is is_spared
+    assert ("bears no mark" in spared.get(40, "")) is is_spared
+
+
+def test_who_leads_the_session_of_a_terminal_that_nobody_of_the_run_opened_is_left_alone() -> None:
+    """Behind it sits a person: a terminal window that an agent opened, a login that passed the marks on."""
+    shell, tool = process(40, MARK, session=40, terminal=7), process(41, MARK, parent=40, session=40, terminal=7)
+    assert sighted(shell, tool)[0] == []
+    agent = process(30, MARK, session=30)
+    assert sighted(agent, process(40, MARK, parent=30, session=40, terminal=7))[0] == [30, 40]  # its own
+
+
+def test_who_leads_a_session_in_which_a_living_run_works_is_left_alone() -> None:
+    """The worker was given to process 1 meanwhile, so that nothing but the session ties them together."""
+    server, at_work = process(40, MARK, session=40), process(41, (STATE_ROOT, LIVE), session=40)
+    orphans, spared = sighted(server, at_work)
+    assert orphans == [] and "process 41 is at work in its session" in spared[40]
+    assert sighted(server, process(42, session=40), living=frozenset({42}))[0] == []
+
+
+def test_a_worker_that_leads_a_session_of_its_own_and_serves_nobody_is_an_orphan_all_the_same() -> None:
+    """Whoever started it detached it, and it detaches its tools: that alone is no server."""
+    worker = process(40, MARK, session=40)
+    tools = process(41, MARK, parent=40, session=41), at(process(42, MARK, parent=40, session=42), ENDED_AT + 9)
+    assert sighted(worker, *tools)[0] == [40, 41, 42]

@@ -129,6 +129,31 @@ def test_sighup_takes_over_good_settings_and_keeps_the_old_ones_when_the_new_are
         assert daemon.get("/readyz")[0] == 200
 
 
+def test_the_level_of_the_log_changes_at_once_is_told_with_who_asked_and_a_reload_puts_it_back(
+    tmp_path: Path, root: Path
+) -> None:
+    state = tmp_path / "state"
+
+    def level(*words: str) -> str:
+        command = [sys.executable, "-m", "crewd", "log-level", *words, "--state-dir", str(state)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+
+    with crewd(state, root) as daemon:
+        daemon.wait_ready()
+        before = level().strip()
+        assert level("debug").startswith("crewd logs from debug on")
+        assert daemon.get("/-/log-level")[1] == {"level": "debug", "configured": before}
+
+        def told() -> list[dict[str, object]]:
+            return [event for event in events(state) if event["type"] == "daemon.log_level_changed"]
+
+        eventually(lambda: bool(told()), daemon.process)
+        assert told()[0]["data"] == {"level": "debug", "former": before}
+        assert str(told()[0]["actor"]).startswith("operator:")
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: level() == f"{before}\n", daemon.process)
+
+
 def test_the_service_manager_hears_ready_status_watchdog_and_stopping(tmp_path: Path, root: Path) -> None:
     address = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

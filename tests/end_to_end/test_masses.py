@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.running import Crewd, crewd, events, eventually
+from tests.fakes.receiver import Receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_time]
 
@@ -74,11 +75,11 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def watched(tmp_path: Path, beats: Path) -> Iterator[Crewd]:
+def watched(tmp_path: Path, beats: Path, *options: str) -> Iterator[Crewd]:
     """A crewd that sees all fifty well, and is past the hold of its start."""
     beats.mkdir(exist_ok=True)
     (tmp_path / "none").mkdir()
-    with crewd(tmp_path / "state", tmp_path / "none", "--beat-root", str(beats)) as running:
+    with crewd(tmp_path / "state", tmp_path / "none", "--beat-root", str(beats), *options) as running:
         running.wait_ready()
         yield running
 
@@ -133,6 +134,26 @@ def test_fifty_that_are_stopped_at_once_are_one_incident_that_says_so(tmp_path: 
         ("incident.resolved", "mass_brake"),
     ]
     nothing_was_done(tmp_path)
+
+
+def test_fifty_that_are_killed_at_once_are_fifty_verdicts_and_one_notice(tmp_path: Path) -> None:
+    beats = tmp_path / "beats"
+    with Receiver() as receiver, workers(beats) as crew:
+        (tmp_path / "crewd.toml").write_text(f'[notifications.channels.hook]\nurl = "{receiver.url}"\n')
+        with watched(tmp_path, beats, "--config", str(tmp_path / "crewd.toml")) as running:
+            eventually(lambda: all_well(running), running.process)
+            for process in crew:
+                process.kill()
+            eventually(lambda: levels(running) == {"dead": MANY}, running.process)
+            eventually(lambda: len(receiver.got) > 0, running.process)
+            dead_at = time.monotonic()
+            eventually(lambda: time.monotonic() - dead_at > 5, running.process)  # dead letters, and what follows
+            found = open_now(running)
+    [incident] = found
+    assert incident["cause"] == "mass_death" and incident["summary"].startswith("50 workers died together")
+    assert len(told(tmp_path, "verdict.opened")) == len(told(tmp_path, "deadletter.added")) == MANY
+    [notice] = [each for got in receiver.got for each in got["notices"]]
+    assert (notice["cause"], notice["severity"], notice["kind"]) == ("mass_death", "critical", "opened")
 
 
 def test_everything_stopped_crewd_too_is_no_incident(tmp_path: Path) -> None:

@@ -100,6 +100,34 @@ def test_what_opened_while_the_receiver_was_away_is_told_by_the_next_crewd(
         worker.end()
 
 
+def test_a_command_that_is_at_work_ends_with_crewd(tmp_path: Path, root: Path, beats: Path) -> None:
+    worker, pids = Worker(beats, "night", "one"), tmp_path / "pids"
+    script = f"sleep 300 & echo $$ $! > {pids}.tmp; mv {pids}.tmp {pids}; wait"
+    (tmp_path / "crewd.toml").write_text(
+        f"[notifications.channels.page]\nkind = 'command'\ncommand = ['sh', '-c', '{script}']\ntimeout = '1m'\n"
+    )
+    options = ["--beat-root", str(beats), "--config", str(tmp_path / "crewd.toml")]
+    try:
+        with crewd(tmp_path / "state", root, *options) as daemon:
+            daemon.wait_ready()
+            eventually(lambda: daemon.level("night", "one") != "", daemon.process)
+            worker.end()
+            eventually(pids.exists, daemon.process)
+            began = time.monotonic()
+            assert daemon.stop() == 0
+            assert time.monotonic() - began < 5
+        eventually(lambda: not any(is_alive(pid) for pid in pids.read_text().split()))
+    finally:
+        worker.end()
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
 def test_a_channel_that_a_reload_adds_tells_what_is_open_and_its_secret_shows_nowhere(
     tmp_path: Path, root: Path, beats: Path
 ) -> None:
@@ -119,7 +147,7 @@ def test_a_channel_that_a_reload_adds_tells_what_is_open_and_its_secret_shows_no
                 daemon.process.send_signal(signal.SIGHUP)
                 eventually(lambda: told(receiver) == [("opened", "dead", "night/one")], daemon.process)
                 eventually(lambda: b'result="failed"} 1.0' in daemon.get("/metrics")[1], daemon.process)
-                shown = str([daemon.get(page) for page in ("/metrics", "/api/v1/status", "/api/v1/events", "/")])
+                shown = str([daemon.get(page) for page in ("/metrics", "/api/v1/status", "/api/v1/events", "/plain")])
             kept = (tmp_path / "state" / "ledger.sqlite3").read_bytes() + daemon.log.read_bytes()
             assert SECRET not in shown
             assert SECRET.encode() not in kept

@@ -33,6 +33,34 @@ new.write_text(json.dumps(manifest))
 new.rename(folder / "manifest.json")
 print("resumed")
 """
+PRESET = Path(__file__).parent.parent.parent / "config/examples/recovery/pi-crew-recover"
+# A stand-in for pi-crew's background runner: beats, takes up what is queued, keeps what is done, and ends the run.
+RUNNER = """
+import json, os, pathlib, sys, time
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+folder = pathlib.Path(words["--cwd"]) / ".crew/state/runs" / words["--run-id"]
+def write(name, value):
+    new = folder / (name + ".tmp")
+    new.write_text(json.dumps(value))
+    new.rename(folder / name)
+time.sleep(0.5)  # it loads for longer than the command that began it
+def tell(seq, type):
+    line = {"time": "2026-01-01T01:00:00.000Z", "type": type, "runId": words["--run-id"], "metadata": {"seq": seq}}
+    with (folder / "events.jsonl").open("a") as log:
+        log.write(json.dumps(line) + chr(10))
+write("heartbeat.json", {"pid": os.getpid(), "at": int(time.time() * 1000)})
+tasks = json.loads((folder / "tasks.json").read_text())
+for task in [each for each in tasks if each["status"] == "queued"]:
+    task["status"] = "running"
+    write("tasks.json", tasks)
+    tell(4, "task.started")
+    time.sleep(1.5)
+    task["status"] = "completed"
+    write("tasks.json", tasks)
+manifest = json.loads((folder / "manifest.json").read_text())
+write("manifest.json", {**manifest, "status": "completed", "summary": str(manifest["async"]["pid"] == os.getpid())})
+tell(5, "run.completed")
+"""
 NOTHING = "import sys; open(sys.argv[2], 'a').write('called\\n'); print('nothing to do')"
 
 
@@ -76,9 +104,22 @@ class Interrupted:
 
     def settings(self, script: str, *more: str, deadline: str = "20s") -> dict[str, str]:
         command = [sys.executable, "-c", script, "{folder}", str(self.calls), *more]
+        return self.configured(f"command = {json.dumps(command)}\ndeadline = {deadline!r}\nmax_attempts = 1\n")
+
+    def preset(self) -> dict[str, str]:
+        """Configure what is documented, with a stand-in for the runner."""
+        preset = [sys.executable, str(PRESET)]
+        resume = [*preset, "resume", "{folder}", "--", sys.executable, "-c", RUNNER]
+        commands = {"command": resume, "cancel_command": [*preset, "cancel", "{folder}"]}
+        return self.configured("".join(f"{name} = {json.dumps(words)}\n" for name, words in commands.items()))
+
+    def configured(self, recovery: str) -> dict[str, str]:
         path = self.project.parent / "crewd.toml"
-        path.write_text(f"[recovery]\ncommand = {json.dumps(command)}\ndeadline = {deadline!r}\nmax_attempts = 1\n")
+        path.write_text(f"[recovery]\n{recovery}")
         return {"CREWD_CONFIG": str(path)}
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.run / name).read_text())
 
 
 @pytest.fixture
@@ -111,7 +152,7 @@ def is_in(daemon: Crewd, state: str) -> bool:
     return [plan["state"] for plan in plans(daemon)] == [state]
 
 
-def killed_and_approved(daemon: Crewd, interrupted: Interrupted) -> None:
+def killed_and_approved(daemon: Crewd, interrupted: Interrupted, *how: str) -> None:
     daemon.wait_ready()
     eventually(lambda: (daemon.get("/api/v1/status")[1] or {"health": {"hold": "?"}})["health"]["hold"] == "")
     assert plans(daemon) == []
@@ -121,7 +162,7 @@ def killed_and_approved(daemon: Crewd, interrupted: Interrupted) -> None:
     assert (plan["resumable"], plan["preserved"], plan["event_seq"]) == (["02_write"], ["01_plan"], 3)
     time.sleep(2)
     assert interrupted.times_called() == 0  # no time stands in for a person's word
-    answer = recover(daemon, "approve", RUN, "--by", "ann")
+    answer = recover(daemon, "approve", RUN, "--by", "ann", *how)
     assert answer["ids"] == [plan["plan_id"]]
 
 
@@ -165,3 +206,30 @@ def test_what_was_applied_when_crewd_was_killed_is_verified_by_the_next_and_ran_
         interrupted.calls.with_suffix(".go").touch()
         eventually(lambda: is_in(daemon, "verified"), daemon.process)
         assert interrupted.times_called() == 1
+
+
+def test_the_documented_preset_resumes_a_killed_run_which_then_ends_well(
+    tmp_path: Path, interrupted: Interrupted
+) -> None:
+    state = tmp_path / "state"
+    with crewd(state, interrupted.project, **interrupted.preset()) as daemon:
+        killed_and_approved(daemon, interrupted)
+        eventually(lambda: is_in(daemon, "verified"), daemon.process)
+        assert "resumes" in recover(daemon, "show", RUN)["output"]
+        eventually(lambda: interrupted.read("manifest.json")["status"] == "completed", daemon.process)
+        eventually(lambda: daemon.get(f"/api/v1/runs/{RUN}")[1]["status"] == "completed", daemon.process)
+        assert is_in(daemon, "verified")
+    assert interrupted.read("manifest.json")["summary"] == "True"  # its pid stands in the manifest
+    tasks = {task["id"]: task for task in interrupted.read("tasks.json")}
+    assert {task["status"] for task in tasks.values()} == {"completed"}
+    assert "finishedAt" in tasks["01_plan"] and "startedAt" not in tasks["02_write"]  # what was done is kept
+    told = [event["type"] for event in events(state) if event["type"].startswith("recovery.")]
+    assert told == ["recovery.planned", "recovery.approved", "recovery.applied", "recovery.verified"]
+
+
+def test_the_documented_preset_cancels_a_killed_run(tmp_path: Path, interrupted: Interrupted) -> None:
+    with crewd(tmp_path / "state", interrupted.project, **interrupted.preset()) as daemon:
+        killed_and_approved(daemon, interrupted, "--action", "cancel")
+        eventually(lambda: is_in(daemon, "verified"), daemon.process)
+    assert interrupted.read("manifest.json")["status"] == "cancelled"
+    assert [task["status"] for task in interrupted.read("tasks.json")] == ["completed", "cancelled"]

@@ -79,7 +79,7 @@ def test_a_credential_of_a_worker_appears_nowhere_also_after_a_restart(tmp_path:
 
 def _leaks(running: Crewd) -> list[str]:
     """Every address whose answer holds the secret."""
-    pages = ["/", "/metrics", "/readyz", *(f"/api/v1/{page}" for page in PAGES)]
+    pages = ["/plain", "/metrics", "/readyz", *(f"/api/v1/{page}" for page in PAGES)]
     pages += [
         f"/api/v1/runs/run-1/tasks/{task}/output?stream={stream}"
         for task in ("good", "bad", "shell")

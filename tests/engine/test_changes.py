@@ -240,3 +240,30 @@ def test_every_end_has_an_event_of_its_own() -> None:
 def test_a_task_that_is_no_longer_listed_tells_nothing() -> None:
     kept: Task = task("a")
     assert told(run(kept, task("b")), run(kept)) == []
+
+
+# --- what history is made of
+
+
+def test_a_task_tells_whose_it_is_and_the_times_that_its_runtime_wrote() -> None:
+    whose: dict[str, Any] = {"agent": "coder", "model": "opus", "task_type": "build"}
+    begun = task("a", started_at=100.0, **whose)
+    [started] = told(run(), run(begun))
+    assert started.data == {"task_type": "build", "executor": "coder", "model": "opus", "started_at": 100.0}
+    done = task("a", TaskStatus.COMPLETED, **ENDED, **whose)
+    ended = only(told(run(begun), run(done)), "task.completed").data
+    assert (ended["started_at"], ended["finished_at"], ended["duration_seconds"]) == (100.0, 160.0, 60.0)
+    assert ended["executor"] == "coder"
+
+
+def test_a_task_that_waits_to_be_started_has_not_begun() -> None:
+    again = task("a", TaskStatus.QUEUED, started_at=100.0, finished_at=160.0)
+    data = only(told(run(), run(again)), "task.queued").data
+    assert not data.keys() & {"started_at", "finished_at"}
+
+
+def test_a_run_tells_its_goal_when_it_was_made_and_what_its_own_word_for_its_status_means() -> None:
+    ended = run(goal="ship " * 200, created_at=50.0, updated_at=90.0, status=RunStatus.FAILED, status_text="exploded")
+    [event] = told(None, ended)
+    assert (event.data["status"], event.data["run_status"]) == ("exploded", "failed")
+    assert (event.data["created_at"], event.data["finished_at"], len(event.data["goal"])) == (50.0, 90.0, 500)

@@ -207,3 +207,71 @@ def test_openings_and_ends_alternate_and_one_incident_is_open_at_most(moves: lis
         incidents.pass_time(now, PatrolOptions())
         assert {each.cause for each in incidents.all_open()} == {each for each, on in is_open.items() if on}
         assert sum(each.resolved_at is None for each in rows.values()) == sum(is_open.values())
+
+
+def test_one_that_opened_for_ever_and_ended_says_so_once_it_has_been_quiet() -> None:
+    incidents = Incidents()
+    flap(incidents, 5, 60.0)
+    assert incidents.pass_time(400.0, PatrolOptions()) == []
+    [over] = incidents.pass_time(3000.0, PatrolOptions())
+    assert told([over]) == [("resolved", "damping_over")]
+    data = incident_event(over, 3000.0).data
+    assert (data["damped"], data["change"]) == (False, "damping_over")
+    assert incidents.pass_time(3005.0, PatrolOptions()) == [] and incidents.closed == {}
+
+
+def test_one_that_ended_while_damped_is_quiet_in_time_though_the_clock_was_set_back() -> None:
+    incidents = Incidents()
+    flap(incidents, 5, 60.0, start=1_000_000.0)
+    news = [incidents.pass_time(5000.0 + at, PatrolOptions()) for at in range(0, 3000, 500)]
+    assert [told(each) for each in news if each] == [[("resolved", "damping_over")]]
+
+
+def snoozed(for_seconds: float, wall: float = 1_000_000.0) -> Incidents:
+    incidents = Incidents()
+    incidents.set("r/t", [open_one()], wall)
+    incidents.snooze(incidents.open["r/t"]["dead"], "anna", "", wall + for_seconds, "operator:anna", wall)
+    return incidents
+
+
+def test_a_snooze_lasts_no_longer_though_the_wall_clock_is_set_back() -> None:
+    incidents, wall, running = snoozed(3600.0), 1_000_000.0, 50.0
+    assert incidents.pass_time(wall, PatrolOptions(), running) == []
+    wall, running = wall - 86_400.0 + 600.0, running + 600.0
+    [news] = incidents.pass_time(wall, PatrolOptions(), running)
+    assert told([news]) == [("updated", "snooze_shortened")] and news.incident.snoozed_until == wall + 3000.0
+    assert incident_event(news, wall).data["snoozed"]
+    assert incidents.pass_time(wall + 2999.0, PatrolOptions(), running + 2999.0) == []
+    [news] = incidents.pass_time(wall + 3000.0, PatrolOptions(), running + 3000.0)
+    assert told([news]) == [("updated", "snooze_over")]
+
+
+def test_a_snooze_ends_at_its_time_where_crewd_or_the_machine_slept() -> None:
+    incidents = snoozed(3600.0)
+    incidents.pass_time(1_000_000.0, PatrolOptions(), 0.0)
+    assert incidents.pass_time(1_003_599.0, PatrolOptions(), 10.0) == []
+    [news] = incidents.pass_time(1_003_600.0, PatrolOptions(), 11.0)
+    assert told([news]) == [("updated", "snooze_over")]
+
+
+def test_a_snooze_of_a_former_crewd_lasts_no_longer_than_what_was_left_of_it_when_it_was_last_changed() -> None:
+    [former] = snoozed(3600.0).named("r/t", "dead")
+    incidents = Incidents()
+    incidents.recall(former)
+    [news] = incidents.pass_time(900_000.0, PatrolOptions(), 0.0)
+    assert news.incident.snoozed_until == 903_600.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 900.0), st.floats(-1e5, 1e5)), max_size=30),
+    st.floats(1.0, 20_000.0),
+)
+def test_no_snooze_outlasts_the_time_it_was_asked_for(steps: list[tuple[float, float]], asked: float) -> None:
+    incidents, wall, running = snoozed(asked), 1_000_000.0, 0.0
+    incidents.pass_time(wall, PatrolOptions(), running)
+    for seconds, set_by in steps:
+        wall, running = wall + seconds + set_by, running + seconds
+        incidents.pass_time(wall, PatrolOptions(), running)
+        [known] = incidents.named("r/t", "dead")
+        if running > asked + 1.5:
+            assert known.snoozed_until is None

@@ -5,8 +5,9 @@ import pytest
 
 from crewd.model.catalogue import EVENTS
 from crewd.model.look import DeadLetter, ReadResult
-from crewd.model.run import Lease, RunStatus, TaskStatus
+from crewd.model.run import Lease, RunStatus, TaskStatus, Waiting
 from crewd.model.verdict import Level, Reason, Wedge
+from crewd.telemetry.state import State
 from tests.engine.stage import MARK, WAITING, Stage, play, run, task
 
 
@@ -241,6 +242,44 @@ def test_waiting_for_a_human_stops_the_clock_and_becomes_an_incident_after_a_whi
     stage = play(scene)
     assert stage.levels() == ["waiting", "healthy"]
     assert [event.data["cause"] for event in stage.told("incident.opened")] == ["waiting"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "standing", "words"),
+    [("human", Reason.HUMAN, "waits for a person"), ("throttled", Reason.THROTTLED, "rate limit of its provider")],
+)
+def test_whoever_waits_does_not_grow_silent_and_is_alerted_of_by_its_own_reason(
+    reason: str, standing: Reason, words: str
+) -> None:
+    """The clock of silence stands still, and goes on from where it stood; the wait has an age of its own."""
+
+    async def scene(stage: Stage) -> None:
+        def silence() -> float:
+            entry = stage.patrol.book.entries["r"]
+            return entry.workers["t"].silence(stage.patrol.book.observed[entry.root])
+
+        stage.source.put(run(task()))
+        await stage.seconds(20)
+        before = silence()
+        assert before >= 10
+        since = stage.clock.read().wall
+        stage.source.put(run(task(waiting=Waiting(reason, since), status=TaskStatus.WAITING)))
+        await stage.seconds(3600)
+        assert silence() <= before + 5 and stage.worker().standing.reason is standing
+        picture = stage.patrol.picture.snapshot
+        state = {each.name: each for each in State(lambda: picture, {}, 0).collect_runs()}
+        family = "crew_waiting_human" if reason == "human" else "crew_throttled"
+        oldest = [each.value for each in state[f"{family}_oldest_timestamp_seconds"].samples]
+        assert len(oldest) == 1 and since <= oldest[0] <= since + 10
+        stage.source.put(run(task()))  # it ends without a word
+        await stage.seconds(10)
+        assert silence() <= before + 15
+
+    stage = play(scene)
+    assert stage.levels()[0] == "waiting"
+    told = [event.data["summary"] for event in stage.told("incident.opened")]
+    assert len(told) == 1 and words in told[0]
+    assert not any(stage.patrol.incidents.open.values())
 
 
 def test_an_announced_silence_is_no_silence() -> None:

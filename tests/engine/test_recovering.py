@@ -11,11 +11,13 @@ import msgspec
 import pytest
 
 from crewd.engine.applying import Applier
+from crewd.engine.recovering import FORGET_EVERY
+from crewd.engine.recovery_forgetting import KEPT_MAX, forgettable
 from crewd.engine.recovery_options import RecoveryOptions, RecoveryRule
 from crewd.errors import NothingMatched, Refused, UsageProblem
 from crewd.host.operator_command import Ended
 from crewd.model.process import ProcessClaim
-from crewd.model.recovery import Cause, LogSeen, PlanState, RecoveryPlan
+from crewd.model.recovery import Cause, LogSeen, PlanState, RecoveryPlan, portrait
 from crewd.model.run import Run, RunStatus, TaskStatus
 from crewd.sources.pi_crew import PiCrewOptions, PiCrewSource
 from crewd.sources.pi_crew.last_event import last_event
@@ -23,6 +25,7 @@ from tests.engine.stage import MARK, Stage, play, run, task
 from tests.fakes.processes import FakeProcesses
 
 RUNNER, WORKER = 10, 11
+DAY = 86400.0  # seconds
 OPTIONS = RecoveryOptions((RecoveryRule("ask", ("mend", "{run}"), ("stop", "{run}")),), deadline=60.0)
 
 
@@ -217,6 +220,26 @@ def test_a_command_that_fails_is_tried_again_by_the_retry_policy_and_no_oftener(
     play(scene)
 
 
+def test_of_what_a_failed_command_said_only_how_it_ended_is_told() -> None:
+    """Its words may be anything, and stay in `output`, which is told to whoever may hear it."""
+
+    async def scene(stage: Stage) -> None:
+        world = Scene(stage)
+        world.then = lambda: Ended(3, output="first\nthe key is hunter2")
+        await world.approve(await world.interrupt())
+        for _ in range(100):
+            await stage.rounds()
+            await world.apply()
+        plan = world.only()
+        assert plan.state is PlanState.FAILED and "hunter2" in plan.output
+        assert plan.error == "worker_crash: it exited with 3"
+        told = [repr(portrait(plan)), *(repr(event.data) for event in stage.ledger.events)]
+        told += [each.summary for of_one in stage.patrol.incidents.open.values() for each in of_one.values()]
+        assert not [each for each in told if "hunter2" in each]
+
+    play(scene)
+
+
 def test_a_program_that_is_not_there_is_not_tried_again() -> None:
     async def scene(stage: Stage) -> None:
         world = Scene(stage)
@@ -407,6 +430,64 @@ def test_fifty_interrupted_runs_have_fifty_plans_and_each_log_is_read_once() -> 
         await stage.seconds(300)
         assert world.told() == ["planned"] * 50
         assert sorted(read) == sorted(f"/crew/r{number}" for number in range(50))
+
+    play(scene)
+
+
+def test_settled_plans_are_let_go_of_and_none_is_ever_made_twice() -> None:
+    """Neither memory nor what a start recalls grows with the years; the ledger says what was settled."""
+
+    async def scene(stage: Stage) -> None:
+        world = Scene(stage)
+        plan = await world.interrupt()
+        stage.patrol.recovering.was_planned = stage.ledger.recoveries.__contains__
+        await world.applier.decline(plan.plan_id, by="ann", reason="", actor="operator:ann")
+        stage.clock.wall += 30 * DAY
+        await stage.rounds(2 * FORGET_EVERY)
+        assert list(stage.patrol.recovering.plans) == [plan.plan_id]  # its run is still interrupted
+        stage.source.put(world.run(1, RunStatus.CANCELLED))
+        await stage.rounds(2 * FORGET_EVERY)
+        assert not stage.patrol.recovering.plans and stage.ledger.recoveries
+        stage.source.put(world.run())  # as somebody restored it from a backup
+        await stage.rounds(20)
+        assert world.told() == ["planned", "declined"] and not stage.patrol.recovering.plans
+        stage.patrol.recovering.was_planned = lambda plan_id: False
+        stage.patrol.recovering.reload(OPTIONS)
+        await stage.rounds(20)
+        assert world.told() == ["planned", "declined", "planned"]  # so that it was the ledger's word
+
+    play(scene)
+
+
+def test_a_failed_plan_of_which_a_person_should_know_is_never_let_go_of() -> None:
+    async def scene(stage: Stage) -> None:
+        world = Scene(stage)
+        await world.approve(await world.interrupt())
+        await stage.rounds()
+        await world.apply()
+        await stage.seconds(90)
+        assert world.only().state is PlanState.FAILED
+        stage.clock.wall += 30 * DAY
+        await stage.rounds(2 * FORGET_EVERY)
+        assert world.only().state is PlanState.FAILED
+
+    play(scene)
+
+
+def test_only_so_many_settled_plans_are_kept() -> None:
+    async def scene(stage: Stage) -> None:
+        plan = await Scene(stage).interrupt()
+        settled = [
+            msgspec.structs.replace(
+                plan, plan_id=f"{number:016x}", run_id=f"r{number}", state=PlanState.DECLINED, ended_at=float(number)
+            )
+            for number in range(1, KEPT_MAX + 50)
+        ]
+        plans = {each.plan_id: each for each in (*settled, plan)}
+        gone = forgettable(plans, (), {}, plan.created_at)
+        assert len(gone) == len(settled)  # of runs that are gone, and from long ago
+        gone = forgettable(plans, (), {}, 1000.0)
+        assert gone == [each.plan_id for each in settled[:49]]
 
     play(scene)
 

@@ -121,6 +121,25 @@ def test_what_no_record_can_tell_is_said() -> None:
     assert replay([], BASE, BASE).unknown == ()
 
 
+@pytest.mark.parametrize(
+    ("new", "left_out"),
+    [
+        (Rules(Thresholds(warn_after=45), routes=BASE.routes, retries=BASE.retries), ["incidents.reopen_window"]),
+        (Rules(routes={}, retries=BASE.retries), ["incidents.reopen_window"]),
+        (Rules(routes=BASE.routes, retries={"default": RetryPolicy(max_attempts=9)}), ["tasks.retries_per_hour"]),
+        (Rules(routes=BASE.routes, retries=BASE.retries, apart={"tasks.retries_per_hour": 9}),
+         ["tasks.retries_per_hour"]),
+        (Rules(routes=BASE.routes, retries=BASE.retries, apart={"patrol.waiting_alert_after": 9}),
+         ["patrol.waiting_alert_after"]),
+        (Rules(routes=BASE.routes, retries=BASE.retries, apart={"incidents.damp_above": 9}),
+         ["incidents.reopen_window"]),
+    ],
+)  # fmt: skip
+def test_rules_that_go_by_what_events_do_not_hold_are_named_as_left_out(new: Rules, left_out: list[str]) -> None:
+    words = [each.removeprefix("not replayed: ") for each in replay([], BASE, new).unknown if "not replayed" in each]
+    assert [each.split(":")[0].split(",")[0] for each in words] == left_out
+
+
 @pytest.mark.parametrize("field", ["at", "kind", "certain"])
 def test_a_difference_is_laid_out_for_programs(field: str) -> None:
     (first, *_) = replay(PRESUMED, BASE, Rules(Thresholds(dead_after=600))).differences

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from crewd.host.pressure import pressure
+from crewd.host.pressure import oom_kills, pressure
 
 
 def write(folder: Path, resource: str, some: str) -> None:
@@ -33,3 +33,21 @@ def test_a_line_that_is_not_understood_is_no_pressure(some: str, tmp_path: Path)
 
 def test_this_machine_answers_within_bounds() -> None:
     assert 0.0 <= pressure() <= 100.0
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("nr_free_pages 7\noom_kill 12\nnuma_hit 3\n", 12),
+        ("oom_kill_x 5\n", None),
+        ("oom_kill\n", None),
+        ("oom_kill -1\n", None),
+        ("", None),
+    ],
+)
+def test_who_died_of_want_of_memory_is_counted_where_the_kernel_tells(
+    tmp_path: Path, text: str, count: int | None
+) -> None:
+    (tmp_path / "vmstat").write_text(text)
+    assert oom_kills(tmp_path / "vmstat") == count
+    assert oom_kills(tmp_path / "none") is None

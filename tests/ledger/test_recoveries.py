@@ -8,7 +8,7 @@ import apsw
 import msgspec
 import pytest
 
-from crewd.ledger import schema
+from crewd.ledger import recall, schema
 from crewd.ledger.batch import Batch
 from crewd.ledger.errors import LedgerDamaged
 from crewd.ledger.ledger import Ledger
@@ -85,6 +85,21 @@ def test_the_newest_word_on_a_plan_is_recalled_and_read_by_state(tmp_path: Path)
         assert [event.type for event in reader.events()] == [
             "recovery.planned", "recovery.declined", "recovery.applied",
         ]  # fmt: skip
+
+
+def test_of_settled_plans_only_the_latest_are_recalled_and_every_open_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recall, "PLANS_MAX", 2)
+    settled = [
+        msgspec.structs.replace(a_plan(f"{number:016x}", PlanState.DECLINED), ended_at=AT + number)
+        for number in range(5)
+    ]
+    opened = [a_plan("ffffffffffffffff", PlanState.PLANNED), a_plan("fffffffffffffffe", PlanState.APPLIED)]
+    keep(tmp_path, opened[0], *settled, opened[1])
+    assert recalled(tmp_path) == (opened[0], *settled[3:], opened[1])
+    with Reader.open(tmp_path) as reader:
+        assert reader.recovery(settled[0].plan_id) == settled[0]  # whether there was one is known all the same
 
 
 def test_a_damaged_plan_is_not_believed(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_every_setting_of_a_channel_reaches_it() -> None:
         "timeout": "3s",
         "attempts_max": 4,
         "age_max": "5m",
+        "remind_every": "2h",
     }
     given = settings(
         notifications={"channels": {"chat": channel, "page": {"kind": "command", "command": ["a", "b"]}}},
@@ -57,6 +58,7 @@ def test_every_setting_of_a_channel_reaches_it() -> None:
         timeout=3.0,
         attempts_max=4,
         age_max=300.0,
+        remind_every=7200.0,
     )
     assert options.channels[1] == ChannelOptions("page", kind="command", command=("a", "b"), environ={"PATH": "/bin"})
     assert options.dead_man == DeadManOptions(f"https://p/{TOKEN}", "POST", "/run/x", 120.0, 1.0)

@@ -14,6 +14,7 @@ from crewd.sources.pi_crew import PiCrewOptions
 from crewd.telemetry.logs import LogOptions
 from crewd.telemetry.sinks.options import SinkOptions
 from crewd.telemetry.tallies import MetricsOptions
+from crewd.web.broadcast import BroadcastOptions
 from crewd.web.server import HttpOptions
 
 STATE = Path("/state")
@@ -31,6 +32,8 @@ def test_the_defaults_are_those_of_the_parts() -> None:
     assert settings.sources.max_file_bytes == PiCrewOptions().file_max
     assert settings.sources.follow_index == PiCrewOptions().follow_index
     assert (settings.http.host, settings.http.port) == (HttpOptions().host, HttpOptions().port)
+    assert settings.http.connections_max == HttpOptions().connections_max
+    assert settings.http.streams_max == BroadcastOptions().streams_max
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,40 @@ def test_a_missing_log_and_a_link_are_no_logs(tmp_path: Path) -> None:
 
 
 def test_of_a_long_log_only_the_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "END", 200)
     monkeypatch.setattr(module, "READ_MAX", 500)
     (tmp_path / "events.jsonl").write_text("no json, and long ago\n" + "".join(line(seq) for seq in range(1, 99)))
     assert last_event(str(tmp_path)) == LogSeen(98)
+
+
+@pytest.mark.parametrize(
+    ("before", "ended"),
+    [
+        (line(1, "run.failed"), "run.failed"),
+        (line(1, "task.started") + line(2, "run.failed"), "run.failed"),
+        (line(1, "run.failed") + line(2, "task.started"), ""),
+        (line(1, "run.failed") + line(2, "crew.run.resumed"), ""),
+        (
+            line(1, "run.failed") + json.dumps({"type": "x", "data": "run.", "of": "task.started"}) + "\n",
+            "run.failed",
+        ),
+        (line(1, "run.failed") + 'no json, with "run. in it\n', "run.failed"),
+        (line(1), ""),
+    ],
+)
+def test_the_latest_word_on_the_run_is_found_behind_what_its_agents_did(
+    before: str, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = "".join(line(seq) for seq in range(3, 60))
+    (tmp_path / "events.jsonl").write_text(before + progress)
+    for end in (60, 100, len(line(59)) * 3, len(progress), len(progress) + 1):
+        monkeypatch.setattr(module, "END", end)
+        assert last_event(str(tmp_path)) == LogSeen(59, ended)
+
+
+def test_a_last_line_longer_than_the_end_that_is_read_first_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END", 10)
+    (tmp_path / "events.jsonl").write_text(line(1) + line(2, "run.completed"))
+    assert last_event(str(tmp_path)) == LogSeen(2, "run.completed")

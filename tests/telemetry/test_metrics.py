@@ -21,7 +21,7 @@ from crewd.model.verdict import Incident, Level, Reason, Wedge
 from crewd.sources.managed.messages import BAD_KINDS, TYPES
 from crewd.telemetry import families as known
 from crewd.telemetry.families import FAMILIES, Kind
-from crewd.telemetry.figures import SinkFigures
+from crewd.telemetry.figures import SinkFigures, StreamFigures
 from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.notify.figures import ChannelFigures, NotifyFigures
 from crewd.telemetry.tallies import MetricsOptions
@@ -33,6 +33,7 @@ class Ledger:
 
     commits = 7
     failures = 1
+    history_missed = 2
     bytes = 4096
     duration_buckets = ((0.001, 2), (0.01, 7))
     duration_sum = 0.02
@@ -128,8 +129,9 @@ def full() -> World:
         lambda: [SinkFigures("events", 5, 700, {"no_space": 1}, 0, NOW, NOW), SinkFigures("metrics")]
     )
     world.metrics.watch_notifications(
-        lambda: NotifyFigures((ChannelFigures("chat", sent=2, failed=1, retries=3, waiting=1),), 1, NOW)
+        lambda: NotifyFigures((ChannelFigures("chat", sent=2, failed=1, retries=3, waiting=1, not_told=1),), 1, NOW)
     )
+    world.metrics.watch_streams(lambda: StreamFigures(2, {"overflow": 1, "gone": 0}))
     return world
 
 

@@ -2,22 +2,29 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from crewd.engine.managed.preview import run_preview
+from crewd.ledger.reader import Reader
 from crewd.model.asking import Done, OutputPiece, Submitted
 from crewd.model.event import Event
+from crewd.model.history import AttemptRow, HistoryPage, HistoryQuery
+from crewd.model.plan import RunPlan
 from crewd.model.recovery import Cause, PlanState, RecoveryPlan
 from crewd.model.snapshot import Snapshot
 from crewd.model.verdict import Incident
 from crewd.telemetry.exposition import Exposition
+from crewd.telemetry.last_hour import LastHour
 from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.redact import Redactor
 from crewd.web.app import build_app
 from crewd.web.asgi import Receive, Scope, Send
+from crewd.web.broadcast import Broadcast
 from crewd.web.caller import Peer
 from crewd.web.guard import PEER
 from tests.telemetry.pictures import event, snapshot, view, worker
@@ -30,6 +37,7 @@ class History:
         self.kept = list(events)
         self.pruned = 0
         self.incidents_kept: list[Incident] = []
+        self.attempts_kept: list[AttemptRow] = []
 
     def events(
         self,
@@ -38,19 +46,30 @@ class History:
         types: Sequence[str] = (),
         run_id: str = "",
         newest_first: bool = False,
+        crew: str = "",
     ) -> list[Event]:
         chosen = [
             each
             for each in self.kept
-            if each.seq > after and (not types or each.type in types) and (not run_id or each.run_id == run_id)
+            if each.seq > after
+            and (not types or each.type in types)
+            and (not run_id or each.run_id == run_id)
+            and (not crew or each.crew == crew)
         ]
         return (chosen[::-1] if newest_first else chosen)[:limit]
+
+    def attempts(self, query: HistoryQuery) -> HistoryPage[AttemptRow]:
+        chosen = [row for row in self.attempts_kept if (row.run_id, row.task_id) == (query.run_id, query.task_id)]
+        return HistoryPage(tuple(chosen[: query.limit]), None)
 
     def incidents(self, open_only: bool = False) -> list[Incident]:
         return [each for each in self.incidents_kept if not open_only or each.resolved_at is None]
 
     def pruned_to(self) -> int:
         return self.pruned
+
+    def last_seq(self) -> int:
+        return max((each.seq for each in self.kept), default=0)
 
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -65,6 +84,8 @@ class Deeds:
         self.asked: list[tuple[Any, ...]] = []
         self.failure: Exception | None = None
         self.seen: set[str] = set()
+        self.planned = RunPlan(run_id="r1", crew="blue", tasks=())
+        self.records: list[Mapping[str, Any]] = []  # of the attempts of r1/t1
 
     def _note(self, *what: Any) -> Done:
         self.asked.append(what)
@@ -103,7 +124,15 @@ class Deeds:
         return self._note("handover", actor)
 
     def managed(self, run_id: str) -> Mapping[str, Any] | None:
-        return {"run_id": run_id, "tasks": [{"state": "waiting", "reason": "a slot"}]} if run_id == "r1" else None
+        if run_id != "r1":
+            return None
+        return {"run_id": run_id, "tasks": [{"state": "waiting", "reason": "a slot"}, *self._tasks()]}
+
+    def _tasks(self) -> list[Mapping[str, Any]]:
+        return [{"task_id": "t1", "attempts": self.records}] if self.records else []
+
+    async def plan(self, run_id: str) -> Mapping[str, Any] | None:
+        return run_preview(self.planned) if run_id == self.planned.run_id else None
 
     def letters(self, *, state: str, crew: str, limit: int) -> Sequence[Mapping[str, Any]]:
         self.asked.append(("letters", state, crew, limit))
@@ -156,6 +185,9 @@ class Plans:
     def plan(self, plan_id: str) -> RecoveryPlan | None:
         return next((plan for plan in self.kept if plan.plan_id == plan_id), None)
 
+    def command(self, plan: RecoveryPlan, action: str) -> tuple[str, ...]:
+        return ("agent", action, plan.run_id, "--api-key", "hunter2") if action == "resume" else ()
+
     async def approve(self, plan_id: str, *, action: str, by: str, reason: str, actor: str) -> RecoveryPlan:
         return self._note("approve", plan_id, action, by, reason, actor)
 
@@ -202,19 +234,42 @@ class State:
         self.history = History(
             [event("run.started", 1, task_id=""), event("task.started", 2), event("task.failed", 3)]
         )
+        self.hour = LastHour()
         self.redactor = Redactor(secrets)
+        self.broadcast = Broadcast(self.history, self.redactor)
         self.allowed_hosts = allowed_hosts
         self.actions: Deeds | None = Deeds()
         self.incidents = Words()
         self.recoveries = Plans()
         self.token = TOKEN
         self.reloads: list[bool] = []  # what the next reloads come to
+        self.level, self.level_by = "info", ""
         self.written = {"stdout": b"", "stderr": b""}
         self.over = False
+        self.wall = 1_767_225_600.0
+        self.ledger = Path("/nowhere")  # its folder
+        self.pruned: list[tuple[float, str]] = []
         self.observed: list[tuple[str, str, int]] = []
 
     async def reload(self) -> bool:
         return self.reloads.pop(0)
+
+    def now(self) -> float:
+        return self.wall
+
+    def look_back(self) -> Reader:
+        return Reader.open(self.ledger)
+
+    async def prune(self, before: float, *, actor: str) -> int:
+        self.pruned.append((before, actor))
+        return 7
+
+    def log_level(self) -> tuple[str, str]:
+        return self.level, "info"
+
+    async def set_log_level(self, level: str, *, actor: str) -> None:
+        self.level = level
+        self.level_by = actor
 
     def output(
         self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int

@@ -15,6 +15,7 @@ from crewd.engine.managed.attempt import Attempt, Over
 from crewd.engine.managed.board import Key, RunEntry
 from crewd.engine.managed.dead_letters import DeadLetters, laid_out
 from crewd.engine.managed.listening import Listening
+from crewd.engine.managed.preview import run_preview
 from crewd.engine.managed.scheduler import Scheduler
 from crewd.engine.managed.views import details
 from crewd.errors import NothingMatched, Refused, UsageProblem
@@ -74,9 +75,7 @@ class TaskActions:
         plan = msgspec.structs.replace(plan, source=source)
         at = self.scheduler.clock.read().wall
         run = ManagedRun(plan, RunStatus.QUEUED, at, key, actor=actor)
-        events = [
-            transitions.run_event("run.discovered", run, at, {"status": "queued", "tasks": len(plan.tasks)}, actor)
-        ]
+        events = [transitions.run_event("run.discovered", run, at, transitions.portrait(plan), actor)]
         tasks = []
         for each in plan.tasks:
             task, told = transitions.queued(run, each, at)
@@ -265,6 +264,11 @@ class TaskActions:
             return None
         tasks = {task.task_id: task for task in self.history.managed_tasks(run_id)}
         return details(run, tasks, {}, self.scheduler.clock.read().wall)
+
+    async def plan(self, run_id: str) -> Mapping[str, Any] | None:
+        """Lay out what will run, or ran, also long ago; None: there is no managed run of that id."""
+        run = await self._submitted(run_id)
+        return await asyncio.to_thread(run_preview, run.plan) if run is not None else None
 
     def letters(self, *, state: str, crew: str, limit: int) -> Sequence[Mapping[str, Any]]:
         """Dead letters of every runtime, the oldest first; "" as state or crew means any."""

@@ -17,6 +17,7 @@ from crewd.engine.managed.board import Board, Key
 from crewd.engine.managed.circuits import Circuits
 from crewd.engine.managed.dialogue import Dialogue
 from crewd.engine.managed.hands import Grip, Hands, Held
+from crewd.engine.managed.iterations import Iterations
 from crewd.engine.managed.ladder import Ladder, profile_of
 from crewd.engine.managed.listening import Listening
 from crewd.engine.managed.options import TaskOptions
@@ -39,6 +40,7 @@ from crewd.host.clock import Clock
 from crewd.host.shim import ExitRecord
 from crewd.host.spawning import Spawn
 from crewd.ledger.batch import Batch
+from crewd.ledger.errors import LedgerFailed
 from crewd.model.action import Alarm
 from crewd.model.agent import AgentView
 from crewd.model.event import Event
@@ -332,7 +334,14 @@ class Conductor:
         voice: Voice
         profile = profile_of(attempt.plan)
         if attempt.plan.mode is Mode.PROTOCOL:
-            voice = Dialogue(attempt, self.clock, self.options.poll_seconds, self.redact)
+            voice = Dialogue(
+                attempt,
+                self.clock,
+                self.options.poll_seconds,
+                self.redact,
+                self._told(attempt),
+                self._note_iterations,
+            )
         elif profile is not None:
             opening = prepared.opening if prepared is not None else read_opening(attempt.folder)
             environ = prepared.spawn.env if prepared is not None else self._homes(attempt)
@@ -347,6 +356,8 @@ class Conductor:
                 redact=self.redact,
                 alarms=self.alarms,
                 note=self._note_usage,
+                iterations=self._told(attempt),
+                note_iterations=self._note_iterations,
                 tell=self._tell,
                 defects=self.defects,
                 one_large=self.one_large,
@@ -369,6 +380,25 @@ class Conductor:
         task, events = transitions.used(attempt.run, attempt.plan, self._task(attempt), usage, at, attempt.number)
         if events:
             await self.register.insist(Batch(events=events, tasks=(task,)))
+
+    def _told(self, attempt: Attempt) -> Iterations:
+        """Iterations of an attempt, of which a predecessor may have told some."""
+        task = self.board.task(attempt.key)
+        return Iterations(task.iterations if task is not None else 0)
+
+    async def _note_iterations(self, attempt: Attempt, iterations: Iterations) -> None:
+        """Tell what is new. Nobody waits for a disk for it: what cannot be written now is counted as left out."""
+        told = iterations.take()
+        if not told:
+            return
+        at = self.clock.read().wall
+        task, events = transitions.progressed(attempt.run, self._task(attempt), told, at, attempt.number)
+        try:
+            await self.register.commit(Batch(events=events, tasks=(task,)))
+        except LedgerFailed:
+            iterations.untold(told)
+        else:
+            iterations.told = told[-1]["iteration"]
 
     async def _tell(self, attempt: Attempt, type: str, data: Mapping[str, Any]) -> None:
         at = self.clock.read().wall

@@ -6,7 +6,7 @@ again, and so knows what its predecessor knew.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import structlog
 
 from crewd.engine.managed import transitions
 from crewd.engine.managed.attempt import Attempt, Over
+from crewd.engine.managed.iterations import TEXT_MAX, Iterations
 from crewd.engine.managed.outcome import Facts, shortened
 from crewd.engine.managed.voice import Signs, Word
 from crewd.host.attempt_folder import RESULT, STDIN, STDOUT, TASK_SENT, is_there, write_new
@@ -54,8 +55,18 @@ log = structlog.get_logger("crewd.tasks")
 class Dialogue:
     """One worker: what it was told, what it said."""
 
-    def __init__(self, attempt: Attempt, clock: Clock, poll_seconds: float, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        clock: Clock,
+        poll_seconds: float,
+        redact: Callable[[str], str],
+        iterations: Iterations,
+        note_iterations: Callable[[Attempt, Iterations], Awaitable[None]],
+    ) -> None:
         self._attempt = attempt
+        self._iterations = iterations
+        self._note_iterations = note_iterations
         self._clock = clock
         self._poll = poll_seconds
         self._redact = redact
@@ -98,6 +109,7 @@ class Dialogue:
         pause = POLL_FIRST
         while self._attempt.over is None:
             moved = await self._step()
+            await self._note_iterations(self._attempt, self._iterations)
             pause = POLL_FIRST if moved else min(self._poll, pause * POLL_FACTOR)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -188,7 +200,8 @@ class Dialogue:
             artifacts=artifacts or task.artifacts,
             late=task.late + heard.late,
         )
-        events = list(used)
+        task, steps = transitions.progressed(run, task, self._iterations.rest(), at, number)
+        events = [*used, *steps]
 
         def tell(type: str, data: Mapping[str, Any]) -> None:
             events.append(transitions.event(type, run, task, at, data, number))
@@ -236,8 +249,16 @@ class Dialogue:
                 told = await asyncio.to_thread(self._conversation.hear, line, now)
             else:
                 told = self._conversation.hear(line, now)
+            self._note_iteration(now)
             for heard in told:
                 self._heed(heard, now)
+
+    def _note_iteration(self, now: float) -> None:
+        heard = self._conversation
+        if heard.iterations <= self._iterations.newest:
+            return
+        data = {"step": self._redact(heard.step)[:TEXT_MAX], "progress": self._redact(heard.progress)[:TEXT_MAX]}
+        self._iterations.note(heard.iterations, now, **{name: each for name, each in data.items() if each})
 
     def _has_heard_too_much(self) -> bool:
         return self._follow is not None and self._follow.offset > self._attempt.plan.limits.output_bytes

@@ -16,6 +16,7 @@ import structlog
 
 from crewd.engine.managed import sessions, transitions
 from crewd.engine.managed.attempt import Attempt, Over
+from crewd.engine.managed.iterations import Iterations
 from crewd.engine.managed.outcome import Facts, shortened
 from crewd.engine.managed.places import Opening
 from crewd.engine.managed.voice import Signs, Word
@@ -94,6 +95,8 @@ class Listening:
     alarms: Callable[[Attempt, AgentView], tuple[Alarm, ...]]
     note: Callable[[Attempt, Usage], Awaitable[None]]  # make durable what was used so far
     tell: Callable[[Attempt, str, Mapping[str, Any]], Awaitable[None]]  # an event about the attempt
+    note_iterations: Callable[[Attempt, Iterations], Awaitable[None]]  # make durable what is new of them
+    iterations: Iterations = field(default_factory=Iterations)
     defects: Counter[str] = field(default_factory=Counter)  # of crewd's own, by part
     messages: Mapping[str, int] = field(default_factory=dict)
     one_large: asyncio.Lock = field(default_factory=asyncio.Lock)  # eight threads at work leave the loop no turn
@@ -130,6 +133,7 @@ class Listening:
         while self.attempt.over is None:
             pieces = await self._catch_up()
             await self._heeded()
+            await self.note_iterations(self.attempt, self.iterations)
             if pieces == PIECES_MAX:
                 continue  # it writes faster than anybody polls
             pause = POLL_FIRST if pieces else min(self.poll, pause * POLL_FACTOR)
@@ -283,6 +287,8 @@ class Listening:
                 run, self.attempt.plan, task, self._redacted(view.usage), at, self.attempt.number
             )
             events += told
+        task, turns = transitions.progressed(run, task, self.iterations.rest(), at, self.attempt.number)
+        events += turns
         if not view.understood or view.unknown:
             data = {
                 "profile": self.profile.name,
@@ -331,7 +337,12 @@ class Listening:
             if number % SIGNS_MAX == 0:
                 await asyncio.sleep(0)
             self.story.take(sign, now.mono)
+            self._note_turn(now.mono)
         return signs
+
+    def _note_turn(self, mono: float) -> None:
+        if self.story.turns > self.iterations.newest:
+            self.iterations.note(self.story.turns, mono)
 
     async def _was_refused(self, sign: Refused) -> None:
         self._refusals += 1

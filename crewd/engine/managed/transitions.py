@@ -3,7 +3,7 @@
 Pure. Every change of a task's state passes through `policy.lifecycle.step`, which refuses what may not happen.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +29,7 @@ from crewd.model.managed import (
     Waiting,
     name_of,
 )
-from crewd.model.plan import TaskPlan
+from crewd.model.plan import RunPlan, TaskPlan
 from crewd.model.process import Identity
 from crewd.model.run import RunStatus, Usage, added
 from crewd.policy.fingerprint import fingerprint
@@ -60,10 +60,30 @@ def run_event(type: str, run: ManagedRun, at: float, data: Mapping[str, Any], ac
     return Event(type, at, data, run.plan.run_id, "", 0, RUNTIME, run.plan.crew, actor)
 
 
+def portrait(plan: RunPlan) -> dict[str, Any]:
+    """What a run is, told once, when it is accepted."""
+    data: dict[str, Any] = {"status": "queued", "tasks": len(plan.tasks)}
+    if plan.name:
+        data["goal"] = plan.name
+    if plan.labels:
+        data["labels"] = dict(plan.labels)
+    return data
+
+
 def queued(run: ManagedRun, plan: TaskPlan, at: float) -> Change:
     """A task that was just accepted."""
     task = ManagedTask(run.plan.run_id, plan.task_id, Waiting(at))
-    return task, (event("task.queued", run, task, at, {"state": "waiting", "task_type": plan.task_type}),)
+    return task, (event("task.queued", run, task, at, {"state": "waiting", **kind_of(plan)}),)
+
+
+def kind_of(plan: TaskPlan) -> dict[str, Any]:
+    """What a task is grouped by when somebody looks back; what it does not have is left out, but for its type."""
+    kind: dict[str, Any] = {"task_type": plan.task_type, "executor": plan.executor}
+    if plan.model:
+        kind["model"] = plan.model
+    if plan.variants:
+        kind["variants"] = dict(plan.variants)
+    return kind
 
 
 def queue_seconds(task: ManagedTask, dependencies: Iterable[ManagedTask], at: float) -> float:
@@ -79,10 +99,12 @@ def starting(
 ) -> Change:
     """A slot and a fence were taken, `queue_seconds` after the task could have had them."""
     attempt = task.attempt + 1
-    after = msgspec.structs.replace(_step(task, Step.PULL, Starting(at, attempt, fence)), attempt_usage=None)
+    after = msgspec.structs.replace(
+        _step(task, Step.PULL, Starting(at, attempt, fence)), attempt_usage=None, iterations=0
+    )
     if after.first_started_at is None:
         after = msgspec.structs.replace(after, first_started_at=at)
-    data = {"state": "starting", "fence": fence, "task_type": plan.task_type, "queue_seconds": queue_seconds}
+    data = {"state": "starting", "fence": fence, **kind_of(plan), "queue_seconds": queue_seconds}
     return after, (event("attempt.starting", run, after, at, data, attempt),)
 
 
@@ -100,7 +122,7 @@ def running(
     before = task.state
     assert isinstance(before, Starting)
     after = _step(task, Step.RUN, Running(at, before.attempt, before.fence, process, mono, folder))
-    told = {"pid": process.pid, "start_ticks": process.start_ticks, "executor": plan.executor, **opening}
+    told = {"pid": process.pid, "start_ticks": process.start_ticks, **kind_of(plan), **opening}
     return after, (
         event("attempt.started", run, after, at, {"state": "running", **told}, before.attempt),
         event("task.started", run, after, at, {"task_type": plan.task_type}, before.attempt),
@@ -131,7 +153,7 @@ def completed(run: ManagedRun, plan: TaskPlan, task: ManagedTask, record: Attemp
     after = _step(_with_record(task, record), Step.COMPLETE, Completed(at, record.attempt))
     data = {"state": "completed", "task_type": plan.task_type, "duration_seconds": _duration(task, at)}
     return after, (
-        _finished(run, after, record, at, plan.executor),
+        _finished(run, after, record, at, "completed"),
         event("task.completed", run, after, at, data, record.attempt),
     )
 
@@ -156,14 +178,14 @@ def cancelled(
         after.attempt,
     )
     told = msgspec.structs.replace(told, actor=actor)
-    return after, (*_finished_if(run, after, record, at, plan.executor), told)
+    return after, (*_finished_if(run, after, record, at, "cancelled"), told)
 
 
 def interrupted(run: ManagedRun, task: ManagedTask, record: AttemptRecord, reason: str, at: float) -> Change:
     """crewd itself ended the attempt: it does not count, and the task waits again."""
     after = _step(_with_record(task, record), Step.REQUEUE, Waiting(at, reason))
     return after, (
-        _finished(run, after, record, at),
+        _finished(run, after, record, at, "interrupted"),
         event("task.queued", run, after, at, {"state": "waiting", "reason": reason}, record.attempt),
     )
 
@@ -187,7 +209,7 @@ def retrying(
         "reason": decision.reason,
     }
     return after, (
-        _finished(run, after, record, at, plan.executor),
+        _finished(run, after, record, at, _outcome(record.error_class), plan.executor),
         event("task.retry_scheduled", run, after, at, data, record.attempt),
     )
 
@@ -227,11 +249,11 @@ def given_up(
         evidence={**evidence, "guidance": failure.guidance, "code": failure.code},
     )
     after = _step(task, Step.GIVE_UP, DeadLettered(at, attempt, decision.reason, failure.error_class, key))
-    outcome = "timed_out" if failure.error_class is ErrorClass.TIMEOUT else "failed"
+    outcome = _outcome(failure.error_class)
     told = {"error_class": failure.error_class.value, "error": failure.message, "reason": decision.reason}
     data = {"state": "dead_lettered", "task_type": plan.task_type, "executor": plan.executor, **told}
     events = (
-        *_finished_if(run, after, record, at, plan.executor),
+        *_finished_if(run, after, record, at, outcome, plan.executor),
         event(f"task.{outcome}", run, after, at, {**data, "duration_seconds": _duration(task, at)}, attempt),
         event("task.dead_lettered", run, after, at, {**data, "key": key, "because": decision.because}, attempt),
         event(
@@ -273,6 +295,16 @@ def used(run: ManagedRun, plan: TaskPlan, task: ManagedTask, usage: Usage, at: f
     if more.cost_usd is not None:
         data["cost_usd"] = more.cost_usd
     return after, (event("usage.recorded", run, after, at, data, attempt),)
+
+
+def progressed(
+    run: ManagedRun, task: ManagedTask, told: Sequence[Mapping[str, Any]], at: float, attempt: int
+) -> Change:
+    """Iterations of its newest attempt, oldest first, each an event of its own."""
+    if not told:
+        return task, ()
+    after = msgspec.structs.replace(task, iterations=max(task.iterations, told[-1]["iteration"]))
+    return after, tuple(event("task.progressed", run, after, at, data, attempt) for data in told)
 
 
 def fated(run: ManagedRun, plan: TaskPlan, task: ManagedTask, fate: Fate, at: float) -> Change:
@@ -317,13 +349,16 @@ def _with_record(task: ManagedTask, record: AttemptRecord | None) -> ManagedTask
 
 
 def _finished_if(
-    run: ManagedRun, task: ManagedTask, record: AttemptRecord | None, at: float, executor: str
+    run: ManagedRun, task: ManagedTask, record: AttemptRecord | None, at: float, outcome: str, executor: str = ""
 ) -> tuple[Event, ...]:
-    return () if record is None else (_finished(run, task, record, at, executor),)
+    return () if record is None else (_finished(run, task, record, at, outcome, executor),)
 
 
-def _finished(run: ManagedRun, task: ManagedTask, record: AttemptRecord, at: float, executor: str = "") -> Event:
+def _finished(
+    run: ManagedRun, task: ManagedTask, record: AttemptRecord, at: float, outcome: str, executor: str = ""
+) -> Event:
     data: dict[str, Any] = {
+        "outcome": outcome,
         "exit_code": record.exit.code,
         "signal": record.exit.signal,
         "output_bytes": record.output_bytes,
@@ -333,6 +368,10 @@ def _finished(run: ManagedRun, task: ManagedTask, record: AttemptRecord, at: flo
     if record.error_class is not None:
         data |= {"error_class": record.error_class.value, "error": record.error, "executor": executor}
     return event("attempt.finished", run, task, at, data, record.attempt)
+
+
+def _outcome(error_class: ErrorClass | None) -> str:
+    return "timed_out" if error_class is ErrorClass.TIMEOUT else "failed"
 
 
 def _duration(task: ManagedTask, at: float) -> float:

@@ -87,6 +87,8 @@ class Story:
         self._moves = self._beats = self._lines = self._noise = self._known = 0
         self._open: dict[str, tuple[OpenTool, bool]] = {}  # id -> the call, and whether it was counted
         self._begun = self._new = 0
+        self.turns = 0  # rounds of work: see AgentView
+        self._is_answered = True  # whatever it does next begins a turn
         self._calls: dict[bytes, None] = {}
         self._latest_call = b""
         self._repeats = 0
@@ -142,6 +144,7 @@ class Story:
             version=self._version,
             moves=self._moves,
             beats=self._beats,
+            turns=self.turns,
             tools=tuple(tool for tool, _ in self._open.values()),
             tools_begun=self._begun,
             tools_new=self._new,
@@ -227,6 +230,7 @@ class Story:
         """Add one sign of the line that was turned to."""
         match sign:
             case Moved():
+                self._turned()
                 self._progressed()
             case Used():
                 self._known += 1
@@ -269,6 +273,12 @@ class Story:
                 self._progressed()
                 self._finished, self._failing = sign, failing
 
+    def _turned(self) -> None:
+        """It does something: the first of a turn, where everything that it called has answered."""
+        if self._is_answered:
+            self.turns += 1
+            self._is_answered = False
+
     def _progressed(self) -> None:
         self._moves += 1
         self._refused, self._throttled_until = None, None
@@ -283,6 +293,7 @@ class Story:
     def _tool_began(self, sign: ToolBegan, now: float) -> None:
         known = self._open.get(sign.id)
         if known is None:
+            self._turned()
             self._begun += 1
             if len(self._open) >= OPEN_MAX:
                 del self._open[next(iter(self._open))]
@@ -296,6 +307,8 @@ class Story:
 
     def _tool_ended(self, sign: ToolEnded) -> None:
         known = self._open.pop(sign.id, None)
+        if known is not None and not self._open:
+            self._is_answered = True
         name = known[0].name if known is not None else sign.name
         if known is not None and not known[1]:
             self._count_call(name, b"")

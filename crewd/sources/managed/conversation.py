@@ -101,6 +101,7 @@ class Conversation:
         self.moves = 0  # moves when the work does: anything but a bare heartbeat, a lease or a pong
         self.step = ""
         self.progress = ""
+        self.iterations = 0  # how often these two said something new
         self.hint = ""  # the end of what it wrote in chunks and logs
         self.terminal: Result | Error | None = None
         self.late = 0  # terminal messages after the first
@@ -232,6 +233,7 @@ class Conversation:
             # What is left out is not taken back: a bare heartbeat only says that its sender lives.
             self.step, self.progress = message.step or self.step, progress or self.progress
             if message.step or progress:
+                self.iterations += 1
                 self._moved(now)
                 return
         self._lives(now)

@@ -2,12 +2,13 @@
 
 The ledger is the queue: nothing waits in memory but what was read last, so that a receiver that is away for a day
 costs no memory, and a crewd that dies forgets nothing. What was told is kept there too, as the cursor
-`notify:NAME`, after each message: at least once, in order.
+`notify:NAME`, after each message: at least once, in order. What was given up is kept there as well: as long as it is
+open and nobody has seen it, it is tried again.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -19,7 +20,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from crewd.host.chance import roll
 from crewd.host.clock import Clock
 from crewd.model.event import Event
-from crewd.model.notice import HEARD, Notice, notice_about, notice_of
+from crewd.model.notice import HEARD, Notice, NoticeState, is_graver, notice_about, notice_of
 from crewd.model.verdict import Incident
 from crewd.policy.notifying import Bucket, Hold, Send, Suppress, backoff, decide
 from crewd.telemetry.notify.aside import aside
@@ -36,6 +37,9 @@ TOGETHER_MAX = 200  # notices in one message
 POLL_SECONDS = 5.0  # longest wait for events that nobody announced, and for the end of quiet hours
 REPEAT_SECONDS = 60.0  # an Alertmanager forgets what is not repeated
 BROKEN_SECONDS = 5.0  # after the ledger could not be read or written
+AGAIN_SECONDS = 60.0  # after which what was given up is tried again, where others were delivered since
+AGAIN_SLOW_SECONDS = 600.0  # and where none was
+REMIND_LOOK_SECONDS = 60.0  # longest time between two looks at what nobody has seen
 
 log = structlog.get_logger("crewd.notifications")
 
@@ -50,12 +54,23 @@ class IncidentLog(Protocol):
     def last_seq(self) -> int: ...
 
 
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """What was told last of an open incident."""
+
+    began: float  # wall time, as it was told
+    severity: str = ""  # "": not known
+    at: float = 0.0  # wall time of the telling
+    damped: bool = False  # that it opens again and again, and that no more is told for now
+
+
 class Position(msgspec.Struct, frozen=True):
     """How far a channel is: what a restarted one needs in order not to repeat itself."""
 
-    seq: int = 0  # every incident up to here is told, or one of `held`
-    told: dict[str, float] = {}  # key of an open incident that was told -> wall time of its beginning
+    seq: int = 0  # every incident up to here is told, or one of `held` or `given_up`
+    # Key of an open incident that was told. A former crewd may have noted only the wall time of its beginning.
+    told: dict[str, float | Told] = {}
     held: list[str] = []  # keys of open incidents that are still to be told
+    given_up: list[str] = []  # keys of those that could not be told, and will be tried again
 
 
 class Channel:
@@ -81,8 +96,10 @@ class Channel:
         self._sleep = sleep
         self._wake = asyncio.Event()
         self._seq = 0
-        self._told: dict[str, float] = {}
+        self._told: dict[str, Told] = {}
         self._held: dict[str, None] = {}  # in their order
+        self._given_up: dict[str, float] = {}  # in their order -> monotonic time
+        self._reminded_at = float("-inf")  # of the latest look at what nobody has seen
         self._pending: list[Notice] = []
         self._bucket = Bucket.full(options.rate_per_minute, options.burst, clock.read().mono)
         self._failing_since: float | None = None  # monotonic; None: the latest message was delivered
@@ -130,7 +147,10 @@ class Channel:
             known = [notice_about(each, wall) for each in open_now]
             wanted = [notice.key for notice in known if self._is_wanted(notice)]
             position = Position(seq, held=wanted)
-        self._seq, self._told, self._held = position.seq, dict(position.told), dict.fromkeys(position.held)
+        self._seq, self._held = position.seq, dict.fromkeys(position.held)
+        self._told = {key: each if isinstance(each, Told) else Told(each) for key, each in position.told.items()}
+        # A new crewd, or new settings, may be what it takes.
+        self._given_up = dict.fromkeys(position.given_up, float("-inf"))
         await self._keep()
 
     def _is_wanted(self, notice: Notice) -> bool:
@@ -142,10 +162,11 @@ class Channel:
         read = await self._read()
         if self._recalled and read == 0 and len(self._pending) < PENDING_MAX:
             self._recalled = False
-            self._forget_pruned(open_before)
+            self._compare_told(open_before)
         await self._release(caught_up=read == 0)
+        await self._remind()
         sent = await self._send_some()
-        if self.options.format == "alertmanager" and self.options.kind == "webhook":
+        if self._is_alertmanager:
             await self._repeat()
         if sent or read == BATCH:
             return 0.0
@@ -153,11 +174,17 @@ class Channel:
             return max(0.01, self._bucket.at(self._clock.read().mono).seconds_to_next)
         return POLL_SECONDS
 
-    def _forget_pruned(self, open_before: Container[str]) -> None:
-        """Let go of what was told and has ended, where the event of its end is kept no more: it may begin again."""
-        waiting = {each.key for each in self._pending}
-        for key in [key for key in self._told if key not in open_before and key not in waiting]:
-            del self._told[key]
+    def _compare_told(self, open_before: Mapping[str, Notice]) -> None:
+        """Let go of what was told and has ended, where the event of its end is kept no more: it may begin again.
+
+        What is damped stays: it may have ended for a moment, and of that nothing is told.
+        """
+        waiting, wall = {each.key for each in self._pending}, self._clock.read().wall
+        for key, told in list(self._told.items()):
+            if key in open_before and not told.severity:  # of a crewd that did not note it
+                self._told[key] = msgspec.structs.replace(told, severity=open_before[key].severity, at=wall)
+            elif key not in open_before and key not in waiting and not told.damped:
+                del self._told[key]
 
     async def _read(self) -> int:
         if len(self._pending) >= PENDING_MAX:
@@ -181,52 +208,138 @@ class Channel:
             self._sort_end(notice, waiting)
         elif waiting is not None and waiting.kind == "resolved":
             self._pending.remove(waiting)  # it goes on: what was told of it holds
-            self._count(dropped=2)
-        elif waiting is not None or notice.key in self._told or notice.key in self._held:
+            self._count(dropped=1)
+            self._sort_open(notice, otherwise="dropped")
+        elif waiting is not None:
+            if is_graver(notice.severity, waiting.severity):
+                told = self._with_news(notice)
+                self._pending[self._pending.index(waiting)] = notice if told is None else told
+            self._count(suppressed=1)
+        elif notice.key in self._held:
             self._count(suppressed=1)
         else:
-            match decide(self.options.route, notice, self._clock.read().wall):
-                case Send():
-                    self._pending.append(notice)
-                case Hold():
-                    self._held[notice.key] = None
-                case Suppress():
-                    self._count(suppressed=1)
+            self._sort_open(notice)
+
+    def _sort_open(self, notice: Notice, otherwise: str = "suppressed") -> None:
+        told = self._with_news(notice)
+        if told is None:
+            self._count(**{otherwise: 1})
+            return
+        match decide(self.options.route, told, self._clock.read().wall):
+            case Send():
+                self._pending.append(told)
+            case Hold():
+                self._held[told.key] = None
+            case Suppress():
+                self._count(suppressed=1)
 
     def _sort_end(self, notice: Notice, waiting: Notice | None) -> None:
-        if notice.key in self._told:
-            began = self._told[notice.key]
-            self._pending.append(msgspec.structs.replace(notice, opened_at=began))
-            return
         self._held.pop(notice.key, None)
+        self._given_up.pop(notice.key, None)
         if waiting is not None:
             self._pending.remove(waiting)
-            self._count(dropped=2)
+            self._count(dropped=1)
+        told = self._told.get(notice.key)
+        if told is None or (told.damped and notice.damped):
+            # Nobody hears the end of what they never heard, nor that of what will soon be open again.
+            self._count(**{"suppressed" if waiting is None else "dropped": 1})
+            return
+        # An Alertmanager knows what ends by the severity that it was told.
+        severity = told.severity or notice.severity
+        self._pending.append(msgspec.structs.replace(notice, opened_at=told.began, severity=severity))
+
+    def _with_news(self, notice: Notice) -> Notice | None:
+        """Say why an open incident is to be told, or told again; None: people know all there is to know."""
+        told = self._told.get(notice.key)
+        if told is None:
+            return msgspec.structs.replace(notice, state="damped" if notice.damped else "")
+        state: NoticeState
+        if notice.damped != told.damped:
+            state = "damped" if notice.damped else ""
+        elif is_graver(notice.severity, told.severity):
+            state = "graver"
+        elif self._is_forgotten(notice, told):
+            state = "reminder"
         else:
-            self._count(suppressed=1)
+            return None
+        return msgspec.structs.replace(notice, state=state, former=told.severity, opened_at=told.began)
+
+    def _is_forgotten(self, notice: Notice, told: Told) -> bool:
+        """Whether nobody has said a word of something critical since it was told, for long."""
+        every = self.options.remind_every
+        if every <= 0 or self._is_alertmanager or notice.acknowledged or notice.damped:
+            return False
+        return notice.severity == "critical" and self._clock.read().wall - told.at >= every
 
     async def _release(self, caught_up: bool) -> None:
         """Take up what was held back, where it may go out now and is still open."""
-        if not self._held or len(self._pending) >= PENDING_MAX:
+        if len(self._pending) >= PENDING_MAX:
             return
         known = {each.key for each in self._pending}
-        if known.issuperset(self._held):
+        wanted = [key for key in {**self._held, **dict.fromkeys(self._due_again())} if key not in known]
+        if not wanted:
             return
         open_now = await self._open()
         wall = self._clock.read().wall
-        for key in [key for key in self._held if key not in known]:
+        for key in wanted:
             notice = open_now.get(key)
             if notice is None:
                 if caught_up:  # else the event of its end is still to be read
-                    self._held.pop(key)
+                    self._let_go(key)
                 continue
-            match decide(self.options.route, notice, wall):
+            told = self._with_news(notice)
+            if told is None or (key not in self._held and notice.acknowledged):
+                self._let_go(key)
+                self._count(suppressed=1)
+                continue
+            match decide(self.options.route, told, wall):
                 case Send():
-                    self._pending.append(notice)
+                    self._pending.append(told)
                 case Suppress():  # the channel has become another one
-                    self._held.pop(key)
+                    self._let_go(key)
                     self._count(suppressed=1)
         self._note_waiting()
+
+    def _due_again(self) -> list[str]:
+        """Which of those that were given up are to be tried again."""
+        mono = self._clock.read().mono
+        patience = AGAIN_SECONDS if self._failing_since is None else AGAIN_SLOW_SECONDS
+        return [key for key, since in self._given_up.items() if mono - since >= patience]
+
+    def _let_go(self, key: str) -> None:
+        self._held.pop(key, None)
+        self._given_up.pop(key, None)
+
+    async def _remind(self) -> None:
+        """Take up again what is critical and still open, and of which nobody has said a word for long."""
+        now, every = self._clock.read(), self.options.remind_every
+        if every <= 0 or self._is_alertmanager or len(self._pending) >= PENDING_MAX:
+            return
+        if now.mono - self._reminded_at < min(REMIND_LOOK_SECONDS, every):
+            return
+        self._reminded_at = now.mono
+        busy = {*self._held, *self._given_up, *(each.key for each in self._pending)}
+        due = []
+        for key, told in list(self._told.items()):
+            if told.at > now.wall:  # the clock was set back: the time is counted from here
+                self._told[key] = msgspec.structs.replace(told, at=now.wall)
+            elif told.severity == "critical" and now.wall - told.at >= every and key not in busy:
+                due.append(key)
+        if not due:
+            return
+        open_now = await self._open()
+        for notice in [open_now[key] for key in due if key in open_now]:
+            told_again = self._with_news(notice)
+            if told_again is None or told_again.state != "reminder":
+                continue
+            if isinstance(decide(self.options.route, told_again, now.wall), Send):
+                self._pending.append(told_again)
+        self._note_waiting()
+
+    @property
+    def _is_alertmanager(self) -> bool:
+        """Whether the receiver reminds people by itself, as long as alerts are repeated to it."""
+        return self.options.format == "alertmanager" and self.options.kind == "webhook"
 
     async def _open(self) -> dict[str, Notice]:
         found = await self._in_thread(lambda: self._history.incidents(open_only=True))
@@ -252,20 +365,23 @@ class Channel:
         else:
             self._count(failed=len(notices))
             for notice in notices:
+                self._held.pop(notice.key, None)
                 if notice.kind == "resolved":
                     self._told.pop(notice.key, None)
-                self._held.pop(notice.key, None)
+                else:
+                    self._given_up[notice.key] = self._clock.read().mono
         del self._pending[:taken]
         self._note_waiting()
         await self._keep()
         return True
 
     def _note_told(self, notice: Notice) -> None:
-        self._held.pop(notice.key, None)
+        self._let_go(notice.key)
         if notice.kind == "resolved":
             self._told.pop(notice.key, None)
         else:
-            self._told[notice.key] = notice.opened_at
+            wall = self._clock.read().wall
+            self._told[notice.key] = Told(notice.opened_at, notice.severity, wall, notice.damped)
 
     async def _delivered(self, notices: list[Notice]) -> bool:
         """Deliver one message, with retries; what is over before it could be delivered is taken out of `notices`."""
@@ -308,7 +424,7 @@ class Channel:
         over = [each for each in notices if each.kind == "opened" and each.key not in open_now]
         for notice in over:
             notices.remove(notice)
-            self._held.pop(notice.key, None)
+            self._let_go(notice.key)
         self._count(dropped=len(over))
 
     def _patience(self, state: RetryCallState) -> float:
@@ -335,9 +451,9 @@ class Channel:
         self._repeated_at = mono
         open_now = await self._open()
         again = [
-            msgspec.structs.replace(notice, opened_at=self._told[key])
+            msgspec.structs.replace(notice, opened_at=told.began, severity=told.severity or notice.severity)
             for key, notice in open_now.items()
-            if key in self._told
+            if (told := self._told.get(key)) is not None
         ]
         for start in range(0, len(again), TOGETHER_MAX):
             part = again[start : start + TOGETHER_MAX]
@@ -351,7 +467,9 @@ class Channel:
     async def _keep(self) -> None:
         """Make durable how far it is. What waits is not yet done: the next crewd reads it again."""
         before = [each.seq for each in self._pending if each.seq]
-        position = Position(min(before) - 1 if before else self._seq, self._told, list(self._held))
+        told: dict[str, float | Told] = {**self._told}
+        done = min(before) - 1 if before else self._seq
+        position = Position(done, told, list(self._held), list(self._given_up))
         self._remembered = msgspec.json.encode(position).decode()
         await self._remember(PREFIX + self.options.name, self._remembered)
 
@@ -363,7 +481,7 @@ class Channel:
 
     def _note_waiting(self) -> None:
         waiting = {*self._held, *(each.key for each in self._pending)}
-        self.figures = replace(self.figures, waiting=len(waiting))
+        self.figures = replace(self.figures, waiting=len(waiting), not_told=len(self._given_up))
 
     def _count(self, **more: int) -> None:
         counts: dict[str, Any] = {name: getattr(self.figures, name) + number for name, number in more.items()}

@@ -8,7 +8,7 @@ import structlog
 
 from crewd import __version__
 from crewd.host.clock import Clock
-from crewd.host.commands import CannotRun, run_command
+from crewd.host.commands import CannotRun, Commands
 from crewd.host.outgoing import NoAnswer, Outgoing
 from crewd.model.notice import Notice
 from crewd.telemetry.json_text import encode
@@ -38,6 +38,7 @@ class Delivery:
         self._clock = clock
         self._redactor = redactor
         self._out = Outgoing()
+        self._commands = Commands()
 
     def deliver(self, notices: Sequence[Notice]) -> None:
         """Bring one message of one or more notices. Raises NotDelivered."""
@@ -55,8 +56,9 @@ class Delivery:
                 self._write(notices)
 
     def abort(self) -> None:
-        """Cut off the try at hand, from another thread."""
+        """Cut off the try at hand, from another thread. There is no other after it."""
         self._out.abort()
+        self._commands.abort()
 
     def _post(self, payload: Any) -> None:
         options = self._options
@@ -66,7 +68,7 @@ class Delivery:
 
     def _run(self, command: Sequence[str], stdin: bytes) -> None:
         try:
-            code = run_command(command, self._options.environ, stdin, self._options.timeout)
+            code = self._commands.run(command, self._options.environ, stdin, self._options.timeout)
         except CannotRun as error:
             raise NotDelivered(str(error), error.passing) from None
         if code is None:

@@ -16,6 +16,7 @@ class ChannelFigures:
     suppressed: int = 0  # not for this channel, or told already
     retries: int = 0  # tries of messages that failed and were tried again
     waiting: int = 0  # notices that are to be told
+    not_told: int = 0  # open incidents that could not be told, and are tried again
 
     def results(self) -> dict[str, int]:
         return {name: int(getattr(self, name)) for name in NOTIFY_RESULTS}

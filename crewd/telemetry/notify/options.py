@@ -26,6 +26,7 @@ class ChannelOptions:
     timeout: float = 10.0  # of one try
     attempts_max: int = 20
     age_max: float = 3600.0  # after which a message that could not be delivered is given up
+    remind_every: float = 14_400.0  # of what is critical and open, and of which nobody said a word; 0: never
 
 
 @dataclass(frozen=True)

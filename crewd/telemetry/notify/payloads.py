@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from crewd.model.moment import rfc3339
 from crewd.model.notice import Notice
 
@@ -12,6 +14,7 @@ WORDS_MAX = 1000  # characters of one summary
 TITLE_MAX = 200
 ALERT_SECONDS = 300.0  # an alert that is not sent again ends by itself: crewd repeats it each minute
 API = "/api/v2/alerts"
+WORDS = {"damped": "{}, again and again", "graver": "now {}", "reminder": "still {}"}  # by the state of a notice
 SIGNS = {"critical": ":red_circle:", "warning": ":large_yellow_circle:", "info": ":information_source:"}
 
 
@@ -24,7 +27,7 @@ def slack(notices: Sequence[Notice], at: float) -> dict[str, Any]:
     """An incoming webhook of Slack, and of what speaks like it (Mattermost, Rocket.Chat): `text` in mrkdwn."""
     lines = [f"{_sign(notices)} *{_escape(title(notices))}*"]
     if len(notices) == 1:
-        lines.append(_escape(_cut(notices[0].summary)))
+        lines += [_escape(_cut(notices[0].summary)), _escape(_why(notices[0]))]
         lines.append(_escape(_where(notices[0])))
     else:
         lines += [f"• {_escape(line)}" for line in _listed(notices)]
@@ -33,23 +36,14 @@ def slack(notices: Sequence[Notice], at: float) -> dict[str, Any]:
 
 def alertmanager(notices: Sequence[Notice], at: float) -> list[dict[str, Any]]:
     """`postableAlerts` of the Alertmanager API v2. Its labels are an alert's identity: the same when it ends."""
-    return [
-        {
-            "labels": _labels(each),
-            "annotations": {"summary": _cut(title([each]), TITLE_MAX), "description": _cut(each.summary)},
-            "startsAt": rfc3339(each.opened_at),
-            # Never before its beginning, which a wall clock that was set could make of it.
-            "endsAt": rfc3339(max(each.at if each.kind == "resolved" else at + ALERT_SECONDS, each.opened_at)),
-            "generatorURL": "",
-        }
-        for each in notices
-    ]
+    return [_alert(each, at) for notice in notices for each in _severities(notice, at)]
 
 
 def text(notices: Sequence[Notice]) -> str:
     """A message as plain lines: a title, and what it is about."""
     if len(notices) == 1:
-        return "\n".join(part for part in (title(notices), _cut(notices[0].summary), _where(notices[0])) if part)
+        parts = (title(notices), _cut(notices[0].summary), _why(notices[0]), _where(notices[0]))
+        return "\n".join(part for part in parts if part)
     return "\n".join([title(notices), *(f"- {line}" for line in _listed(notices))])
 
 
@@ -61,8 +55,7 @@ def title(notices: Sequence[Notice]) -> str:
     notice = notices[0]
     if notice.kind == "test":
         return "crewd: test"
-    word = "resolved" if notice.kind == "resolved" else notice.severity
-    return _cut(f"crewd: {word}: {notice.cause} of {notice.subject}", TITLE_MAX)
+    return _cut(f"crewd: {_word(notice)}: {notice.cause} of {notice.subject}", TITLE_MAX)
 
 
 def record(notice: Notice) -> dict[str, Any]:
@@ -76,7 +69,7 @@ def record(notice: Notice) -> dict[str, Any]:
         "at": rfc3339(notice.at),
         "opened_at": rfc3339(notice.opened_at),
     }
-    for name in ("crew", "run_id", "task_id", "seq"):
+    for name in ("state", "crew", "crews", "run_id", "task_id", "seq"):
         if value := getattr(notice, name):
             found[name] = value
     return found
@@ -94,6 +87,28 @@ def alerts_url(url: str) -> str:
     return url if url.rstrip("/").endswith(API) else url.rstrip("/") + API
 
 
+def _alert(notice: Notice, at: float) -> dict[str, Any]:
+    ends_at = notice.at if notice.kind == "resolved" else at + ALERT_SECONDS
+    return {
+        "labels": _labels(notice),
+        "annotations": {
+            "summary": _cut(title([notice]), TITLE_MAX),
+            "description": "\n".join(part for part in (_cut(notice.summary), _why(notice)) if part),
+        },
+        "startsAt": rfc3339(notice.opened_at),
+        # Never before its beginning, which a wall clock that was set could make of it.
+        "endsAt": rfc3339(max(ends_at, notice.opened_at)),
+        "generatorURL": "",
+    }
+
+
+def _severities(notice: Notice, at: float) -> list[Notice]:
+    """An alert of another severity is another alert: the one that was told before ends."""
+    if notice.state != "graver" or not notice.former:
+        return [notice]
+    return [msgspec.structs.replace(notice, kind="resolved", severity=notice.former, at=at, state=""), notice]
+
+
 def _labels(notice: Notice) -> dict[str, str]:
     # The cause of one thing among many names it: "circuit:openai". What kind it is groups better.
     labels = {
@@ -109,12 +124,29 @@ def _labels(notice: Notice) -> dict[str, str]:
 
 
 def _listed(notices: Sequence[Notice]) -> list[str]:
-    lines = [
-        f"{'resolved' if each.kind == 'resolved' else each.severity}: {_cut(each.summary or each.subject, TITLE_MAX)}"
-        for each in notices[:LISTED_MAX]
-    ]
+    lines = [f"{_word(each)}: {_cut(each.summary or each.subject, TITLE_MAX)}" for each in notices[:LISTED_MAX]]
     more = len(notices) - LISTED_MAX
     return [*lines, f"and {more} more: crewd status"] if more > 0 else lines
+
+
+def _word(notice: Notice) -> str:
+    if notice.kind == "resolved":
+        return "resolved"
+    return WORDS.get(notice.state, "{}").format(notice.severity)
+
+
+def _why(notice: Notice) -> str:
+    """Say why an open incident is told once more."""
+    if notice.kind != "opened":
+        return ""
+    match notice.state:
+        case "damped":
+            return "It opens again and again: no more is told of it until it has been quiet."
+        case "graver":
+            return f"It was told as {notice.former or 'less'} before."
+        case "reminder":
+            return f"It is open since {rfc3339(notice.opened_at)}, and nobody acknowledged it."
+    return ""
 
 
 def _where(notice: Notice) -> str:

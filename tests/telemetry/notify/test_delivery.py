@@ -1,8 +1,13 @@
 """Deliveries other than webhooks: a command, a popup, a line in the log."""
 
 import json
+import os
+import shutil
+import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -140,3 +145,68 @@ def test_a_large_answer_is_hung_up_on() -> None:
 def test_tls_is_verified() -> None:
     with Receiver() as receiver, pytest.raises(NoAnswer):
         Outgoing().ask("GET", receiver.url.replace("http:", "https:"), {}, b"", 2.0)
+
+
+def test_a_command_at_hand_ends_with_its_channel_and_with_all_that_it_started(tmp_path: Path) -> None:
+    started = tmp_path / "pids"
+    script = f"sleep 60 & echo $$ $! > {started}.tmp; mv {started}.tmp {started}; wait"
+    options = ChannelOptions("x", kind="command", command=("sh", "-c", script), environ=PATH, timeout=60.0)
+    delivery = Delivery(options, SystemClock(), Redactor())
+    found: list[Exception] = []
+
+    def deliver_one() -> None:
+        try:
+            delivery.deliver([DEAD])
+        except NotDelivered as error:
+            found.append(error)
+
+    thread = threading.Thread(target=deliver_one, daemon=True)
+    thread.start()
+    wait_until(started.exists)
+    began = time.monotonic()
+    delivery.abort()
+    thread.join(5)
+    assert not thread.is_alive() and time.monotonic() - began < 5 and len(found) == 1
+    wait_until(lambda: not any(is_alive(int(pid)) for pid in started.read_text().split()))
+    with pytest.raises(NotDelivered, match="crewd is stopping"):
+        delivery.deliver([DEAD])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(shutil.which("dbus-run-session") is None, reason="dbus-run-session is not installed")
+def test_a_popup_goes_over_a_real_session_bus(tmp_path: Path) -> None:
+    """The stand-in for notify-send is started where a session bus is, and sees its address."""
+    program = tmp_path / "notify-send"
+    program.write_text(f'#!/bin/sh\necho "$DBUS_SESSION_BUS_ADDRESS" > {tmp_path}/bus\nexit 0\n')
+    program.chmod(0o755)
+    code = (
+        "import os, sys; from tests.telemetry.notify.test_delivery import DEAD;"
+        "from crewd.host.clock import SystemClock; from crewd.telemetry.redact import Redactor;"
+        "from crewd.telemetry.notify.delivery import Delivery;"
+        "from crewd.telemetry.notify.options import ChannelOptions;"
+        "Delivery(ChannelOptions('x', kind='desktop', environ=dict(os.environ)), SystemClock(), Redactor())"
+        ".deliver([DEAD])"
+    )
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["dbus-run-session", "--", sys.executable, "-c", code],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bus").read_text().startswith("unix:")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from crewd.model.event import Event
 from crewd.model.notice import HEARD, SEVERITIES, Notice, notice_of, trial_notice
@@ -153,3 +154,43 @@ def test_any_event_of_an_incident_makes_a_notice_and_no_other_does(type: str, da
     if notice is not None:
         assert notice.severity in SEVERITIES
         assert notice.kind == ("resolved" if type == "incident.resolved" else "opened")
+
+
+# Of a message to an incoming webhook: https://docs.slack.dev/reference/methods/chat.postMessage (text: at best 4000
+# characters, cut after 40 000), and of blocks, which crewd sends none: 50 of them, 3000 characters of text in each.
+SLACK_TEXT_BEST, SLACK_TEXT_MAX = 4000, 40_000
+
+
+@pytest.mark.parametrize(
+    ("notices", "most"),
+    [
+        ([DEAD], SLACK_TEXT_BEST),
+        ([structs.replace(DEAD, summary="x" * 100_000)], SLACK_TEXT_BEST),
+        ([structs.replace(DEAD, subject="s" * 5000, cause="c" * 5000, run_id="r" * 200)], SLACK_TEXT_BEST),
+        ([structs.replace(DEAD, summary="<&>" * 1000, state="graver", former="warning")], SLACK_TEXT_MAX),
+        ([structs.replace(DEAD, summary="y" * 1000, task_id=str(number)) for number in range(200)], SLACK_TEXT_MAX),
+        ([structs.replace(DEAD, summary="&" * 1000, task_id=str(number)) for number in range(200)], SLACK_TEXT_MAX),
+    ],
+)
+def test_a_message_to_slack_keeps_within_its_limits(notices: list[Notice], most: int) -> None:
+    sent = slack(notices, NOON)
+    assert set(sent) == {"text"}, "no blocks, which have limits of their own, and which Mattermost does not know"
+    assert 0 < len(sent["text"]) <= most
+    assert not re.search(r"<(?!!)|<!", sent["text"]), "nothing in it is a mention or a link"
+    assert len(json.dumps(sent)) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("state", "former", "first", "second"),
+    [
+        ("", "", "crewd: critical: dead of r1/t1", "t1 is dead"),
+        ("damped", "", "crewd: critical, again and again: dead of r1/t1", "no more is told of it"),
+        ("graver", "warning", "crewd: now critical: dead of r1/t1", "told as warning before"),
+        ("reminder", "critical", "crewd: still critical: dead of r1/t1", "nobody acknowledged it"),
+    ],
+)
+def test_what_is_told_again_says_why(state: Any, former: str, first: str, second: str) -> None:
+    told = structs.replace(DEAD, state=state, former=former)
+    assert text([told]).startswith(first) and second in text([told])
+    assert first.removeprefix("crewd: ") in slack([told], NOON)["text"] and second in slack([told], NOON)["text"]
+    assert plain([told], NOON)["notices"][0].get("state", "") == state

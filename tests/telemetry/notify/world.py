@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
+from msgspec import structs
+
 from crewd.host.clock import SystemClock
 from crewd.model.event import Event
 from crewd.model.moment import Reading
@@ -35,16 +37,30 @@ class Log:
         self.kept: list[Event] = []
         self.known: dict[tuple[str, str], Incident] = {}
         self.broken = False
+        self.over: Incident | None = None  # the latest that ended
 
     def open(self, subject: str, cause: str = "dead", severity: str = "critical", **more: Any) -> Event:
         run_id, _, task_id = subject.partition("/")
         summary = more.pop("summary", f"{subject} is {cause}")
         crew = more.pop("crew", "blue")
-        self.known[subject, cause] = Incident(subject, cause, severity, summary, NOON, crew, run_id, task_id)
+        damped = bool(more.get("damped"))
+        self.known[subject, cause] = Incident(
+            subject, cause, severity, summary, NOON, crew, run_id, task_id, damped=damped
+        )
         return self._add("incident.opened", self.known[subject, cause], more)
 
-    def resolve(self, subject: str, cause: str = "dead") -> Event:
-        return self._add("incident.resolved", self.known.pop((subject, cause)), {})
+    def set(self, subject: str, cause: str = "dead", **more: Any) -> None:
+        """Let it be otherwise; nobody is told."""
+        self.known[subject, cause] = structs.replace(self.known[subject, cause], **more)
+
+    def resolve(self, subject: str, cause: str = "dead", **more: Any) -> Event:
+        self.over = self.known.pop((subject, cause))
+        return self._add("incident.resolved", self.over, more)
+
+    def again_resolved(self, subject: str) -> Event:
+        """It has been quiet, and is damped no more."""
+        assert self.over is not None and self.over.subject == subject
+        return self._add("incident.resolved", self.over, {"change": "damping_over", "damped": False})
 
     def update(self, subject: str, cause: str = "dead", **more: Any) -> Event:
         return self._add("incident.updated", self.known[subject, cause], more)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crewd.cli.causes import BAD, causes, waits
+from crewd.policy.causes import BAD, causes, waits
 from tests.cli.contract import attempt, managed, task
 
 

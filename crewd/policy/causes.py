@@ -1,11 +1,15 @@
-"""Why a run stands where it stands: the tasks that are the cause, whom they hold up, and why others wait."""
+"""Why a run stands where it stands: the tasks that are the cause, whom they hold up, and why others wait.
+
+A run is told as the API tells a managed one; of an observed one as much of that as its runtime tells. Everybody who
+says why (the command, the page) says it with these words.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crewd.cli.managed_run import ENDED
-
+MANAGED = "managed"  # the runtime of runs that crewd itself runs
+ENDED = ("completed", "dead_lettered", "cancelled", "skipped", "failed", "needs_attention")  # states of tasks
 BAD = ("dead_lettered", "blocked", "failed", "needs_attention", "cancelled", "skipped")
 AT_WORK = ("running", "starting", "ending")
 # What a cause is worth telling first: whoever gave up before whoever was told to stop.
@@ -62,6 +66,33 @@ def last_error(task: Mapping[str, Any]) -> tuple[str, str]:
         if attempt["error_class"]:
             return attempt["error_class"], attempt["error"]
     return "", ""
+
+
+def guidance(error_class: str) -> str:
+    """Say what follows from an error class; "" where that is not known."""
+    # Asked for one run at a time; `crewd status`, which has to be quick, knows this module too.
+    from crewd.model.failure import ErrorClass
+    from crewd.policy.handling import HANDLING
+
+    try:
+        return HANDLING[ErrorClass(error_class)].guidance
+    except (ValueError, KeyError):
+        return ""
+
+
+def next_action(cause: Cause, body: Mapping[str, Any]) -> str:
+    """Name the command that comes next."""
+    run, task = body["run_id"], cause.task
+    if body["runtime"] != MANAGED:
+        return f"crewd explain {run} {task}"
+    match cause.state:
+        case "dead_lettered":
+            return f"crewd logs {run} {task} --stderr; once it is mended: crewd deadletter redrive {run}/{task}"
+        case "blocked":
+            return f"crewd explain {run} {task}"
+        case "cancelled":
+            return "submit the run again where it should still be done"
+    return f"crewd show {run}"
 
 
 def _likeness(task: Mapping[str, Any]) -> tuple[str, ...]:
