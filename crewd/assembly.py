@@ -217,7 +217,11 @@ def discoverer(
 
 def secrets(settings: Settings) -> tuple[str, ...]:
     """The texts that must never be written."""
-    return (*(secret.get_secret_value() for secret in settings.redact.secrets), *_channel_secrets(settings))
+    token = (settings.http.token,) if settings.http.token is not None else ()
+    return (
+        *(secret.get_secret_value() for secret in (*settings.redact.secrets, *token)),
+        *_channel_secrets(settings),
+    )
 
 
 def notify_options(settings: Settings, environ: Mapping[str, str]) -> NotifyOptions:

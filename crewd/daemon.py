@@ -305,7 +305,9 @@ async def _wire(
     patrol.recovering.logs = assembly.EVENT_LOGS
     patrol.recovering.was_planned = lambda plan_id: history.recovery(plan_id) is not None
     patrol.recall(memory)
-    metrics = Metrics(CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings))
+    metrics = Metrics(
+        CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings), redactor.text
+    )
     metrics.watch_ledger(ledger.stats)
     metrics.reload_result(True, clock.read().wall)
     sinks = None
@@ -491,6 +493,8 @@ async def _until_stopped(daemon: Daemon) -> None:
         if daemon.tasks is not None and not daemon.handed_over:
             settings = daemon.loaded.settings.tasks
             daemon.notifier.status("stopping: waits for the attempts that run")
+            # Whoever pressed ^C wonders why nothing happens.
+            log.info("daemon.draining", seconds=settings.drain_timeout, remedy="a second SIGTERM or ^C does not wait")
             # A second wish to end is answered at once: what runs is stopped, and tried again by the next crewd.
             daemon.stop.clear()
             await daemon.tasks.scheduler.close(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from crewd.errors import CrewdError
 from crewd.telemetry.disguises import Veil
 from crewd.telemetry.redact import Redactor
 
@@ -101,7 +102,7 @@ class Bundle:
             text, cut = make()
             data = self.veil.text(text).encode("utf-8", "replace")
         except Exception as error:  # noqa: BLE001 - what cannot be had is told, and the rest is worth having without
-            self.missing[name] = f"{type(error).__name__}: {error}"
+            self.missing[name] = str(error) if isinstance(error, CrewdError) else f"{type(error).__name__}: {error}"
             return
         if len(data) > PIECE_BYTES_MAX:
             self.missing[name] = f"{len(data)} bytes are more than the {PIECE_BYTES_MAX} that a file may have"

@@ -8,12 +8,13 @@ import click
 from crewd.cli.options import config_option, environment, json_option, print_json
 from crewd.cli.text import clean
 from crewd.config.keys import field_at, kind_of
-from crewd.config.load import Loaded, flat, load, masked
+from crewd.config.load import MASKED, Loaded, flat, load, masked
 from crewd.config.pages import as_markdown, as_toml, toml_value
 from crewd.config.run_file.page import as_markdown as run_page
 from crewd.config.run_file.schema import run_schema
 from crewd.config.settings import Settings
 from crewd.errors import SettingsError, UsageProblem
+from crewd.telemetry.redact import names_secret
 
 
 @click.group()
@@ -62,7 +63,7 @@ def show(origin: bool, config_file: Path | None, as_json: bool) -> None:
         if above != group:
             click.echo(f"{chr(10) if group else ''}[{above}]")
             group = above
-        line = f"{name} = {toml_value(masked(value), kind_of(field).word)}"
+        line = f"{name} = {toml_value(_shown(key, value), kind_of(field).word)}"
         click.echo(clean(f"{line:<40}  # {_origin_text(loaded, key)}" if origin else line))
 
 
@@ -97,11 +98,16 @@ def laid_out(loaded: Loaded, origin: bool) -> dict[str, Any]:
     values = flat(loaded.settings)
     result: dict[str, Any] = {
         "file": str(loaded.path or ""),
-        "settings": {key: masked(value) for key, value in values.items()},
+        "settings": {key: _shown(key, value) for key, value in values.items()},
     }
     if origin:
         result["origins"] = {key: vars(loaded.origin(key)) for key in values}
     return result
+
+
+def _shown(key: str, value: Any) -> Any:
+    """Mask what is a secret by its kind, or by its name: a variable that an executor is given is any text."""
+    return MASKED if ".env." in key and value and names_secret(key) else masked(value)
 
 
 def _origin_text(loaded: Loaded, key: str) -> str:

@@ -10,9 +10,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from crewd.cli.text import clean
-from crewd.errors import CrewdError, SettingsError
+from crewd.errors import CrewdError, DaemonUnreachable, SettingsError
 
 COMPLETING = "_CREWD_COMPLETE"  # set by the script of `crewd completion`, while someone waits behind the Tab key
+NOT_RUNNING = "it is not running, or does not listen"  # how client.Daemon ends where nothing else can be asked
 
 
 class LazyGroup(click.Group):
@@ -70,8 +71,11 @@ class LazyGroup(click.Group):
 
 
 def _words(error: CrewdError) -> str:
+    if isinstance(error, DaemonUnreachable) and str(error).endswith(NOT_RUNNING):
+        return clean(f"crewd: {error}; `crewd serve` starts it, --state-dir names the folder of another")
     if isinstance(error, SettingsError):
-        return str(error)  # complaints about settings name their own file, one a line
+        # Complaints about settings name their own file, one a line; each holds what somebody wrote.
+        return "\n".join(clean(line) for line in str(error).splitlines())
     if getattr(error, "problems", None):
         # Everything that is wrong, one a line: each was written by others.
         return "crewd: " + "\n".join(clean(line) for line in str(error).splitlines())

@@ -143,7 +143,7 @@ def whole(letter: dict[str, Any]) -> Iterator[Line]:
     ]
     yield from columns([[("  " + clean(name), "faint"), (clean(str(text)), "")] for name, text in facts if text])
     yield from attempts([{"task_id": letter["task_id"], "attempts": letter["history"]}], all_of_them=True)
-    tails = [each["tail"] for each in letter["history"] if each["tail"]]
+    tails = [each["tail"] for each in letter["history"] if each.get("tail")]  # not told without a token
     if tails:
         yield []
         yield [("its last words", "head")]

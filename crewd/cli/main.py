@@ -29,6 +29,7 @@ COMMANDS = {
     "metrics": ("crewd.cli.metrics:metrics", "Show the daemon's metrics, or how a week came out."),
     "history": ("crewd.cli.history:history", "Look back at runs, tasks and attempts; keep the memory of them."),
     "export": ("crewd.cli.export:export", "Write one run with all that is recorded of it."),
+    "top": ("crewd.cli.top:top", "Watch runs and workers full screen, and act by a key."),
     "orphans": ("crewd.cli.orphans:orphans", "List processes that outlived their run, and stop them."),
     "replay": ("crewd.cli.replay:replay", "Say what other settings would have made of a recorded period."),
     "beat": ("crewd.cli.beat:beat", "Write a sign of life of a worker."),

@@ -131,7 +131,8 @@ class Output:
         size = ripe(found.data, full, ended)
         # What was given back to keep an output within its limit reads as NUL bytes.
         shown = (found.data if unfinished else found.data[:size]).replace(b"\0", b"")
-        return Stretch(redacted(shown, self.place.redactor), offset + size, ended)
+        whole = ended or not unfinished
+        return Stretch(redacted(shown, self.place.redactor, whole), offset + size, ended)
 
     def _is_over(self, attempt: int) -> bool:
         try:

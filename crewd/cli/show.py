@@ -85,7 +85,7 @@ def whole_lines(run: dict[str, Any], now: float) -> Iterator[Line]:
         ("worst worker", level_word(level)),
         ("waits", _wait(run["waiting"])),
         ("unread", f"{run['unread']} for {run['unread_rounds']} rounds" if run["unread"] else ""),
-        ("folder", run["folder"]),
+        ("brought by" if run["runtime"] == "managed" else "folder", run["folder"]),
         ("created", run["created_at"]),
         ("updated", run["updated_at"]),
         ("used", _usage(run["usage"] or _used_by_all(run))),

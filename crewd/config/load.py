@@ -13,6 +13,8 @@ from crewd.config.layers import Layer, command_line_layer, credentials_layer, en
 from crewd.config.settings import NEEDS_RESTART, Settings
 from crewd.errors import Complaint, SettingsError
 
+MASKED = "**********"
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -89,7 +91,7 @@ def flat(settings: Settings) -> dict[str, Any]:
 def masked(value: Any) -> Any:
     """Make a value fit to be shown: secrets become asterisks."""
     if isinstance(value, SecretStr):
-        return "**********"
+        return MASKED
     if isinstance(value, tuple):
         return [masked(each) for each in value]
     if isinstance(value, BaseModel):

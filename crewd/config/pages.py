@@ -8,6 +8,7 @@ from crewd.config.run_file.defaults import plan_default
 
 # What to show where nothing is the default: of tables that have a name of their own, and of what may be left out.
 _EXAMPLES: Mapping[str, Any] = {
+    "notifications.channels.NAME.remind_every": 14_400.0,
     "heartbeat.overrides.NAME.runtime": "pi_crew",
     "heartbeat.overrides.NAME.crew": "nightly",
     "heartbeat.overrides.NAME.task_type": "explore",

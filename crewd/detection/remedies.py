@@ -10,6 +10,11 @@ BY_LEVEL = {
     Level.UNREADABLE: "crewd cannot read its files, and says nothing of it. `crewd doctor` looks at the folders.",
     Level.WAITING: "It waits for an answer. Answer it; nobody else will.",
 }
+# Dead, and still not provably gone: there the words of BY_LEVEL would be untrue.
+OTHER_DEATHS = {
+    Reason.HUNG: "Its process lives and nothing of it moves. Look at what it waits for, and end it.",
+    Reason.PRESUMED: "Its process cannot be seen from here. Look where it runs whether it lives.",
+}
 OTHER_WAITS = {
     Reason.THROTTLED: "The provider asked it to wait. Retrying sooner makes it worse.",
     Reason.PARKED: "It was put aside by its own runtime, which takes it up again.",
@@ -25,4 +30,7 @@ def remedy(level: str, reason: str, wedge: str | None) -> str:
         return ""
     if stands is Level.WAITING:
         return OTHER_WAITS.get(why, BY_LEVEL[stands])
-    return named if named and stands is not Level.DEAD else BY_LEVEL.get(stands, "")
+    if stands is Level.DEAD:
+        living = named if why is Reason.HUNG else ""
+        return living or OTHER_DEATHS.get(why, BY_LEVEL[stands])
+    return named or BY_LEVEL.get(stands, "")

@@ -63,7 +63,8 @@ def _use(
 
 
 def _below(pid: int, children: Mapping[int, Sequence[int]]) -> list[int]:
-    queue = [pid]
+    queue, known = [pid], {pid}
     for each in queue:
-        queue += [child for child in children.get(each, ()) if child not in queue]
+        queue += [child for child in children.get(each, ()) if child not in known]
+        known.update(children.get(each, ()))
     return queue[1:]

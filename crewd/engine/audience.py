@@ -13,6 +13,7 @@ from crewd.model.snapshot import Snapshot
 from crewd.telemetry.listener import Listener
 
 PART = "listener"  # what a failure of one counts as among the defects
+ERROR_MAX = 300  # characters of what one of them said
 log = structlog.get_logger("crewd.audience")
 
 
@@ -47,7 +48,7 @@ class Audience:
         except Exception as error:
             name = type(listener).__name__
             self.defects[PART] += 1
-            self._failing[name] = f"{type(error).__name__}: {error}"
+            self._failing[name] = f"{type(error).__name__}: {error}"[:ERROR_MAX]
             if name not in self._told:
                 self._told.add(name)
                 log.exception("listener.defect", listener=name)

@@ -43,7 +43,8 @@ class News(NamedTuple):
 
     type: str  # of the event
     incident: Incident
-    # Of an update: severity, kind, snooze_over, snooze_shortened, unsnoozed, damping_over; of an end: damping_over.
+    # Of an update: severity, kind, more, crews, snooze_over, snooze_shortened, unsnoozed, damping_over; of an end:
+    # damping_over.
     change: str = ""
     actor: str = "daemon"
 
@@ -111,7 +112,7 @@ class Incidents:
             if incident.snoozed_until is not None:
                 ends_at = self._snooze_end(incident, wall, wall if running is None else running)
                 if wall >= ends_at:
-                    news.append(self._put(_unsnoozed(incident, wall), "snooze_over"))
+                    news.append(self._put(_news_again(_unsnoozed(incident, wall)), "snooze_over"))
                 elif ends_at < incident.snoozed_until:
                     shorter = msgspec.structs.replace(incident, snoozed_until=ends_at, updated_at=wall)
                     news.append(self._put(shorter, "snooze_shortened"))
@@ -195,20 +196,26 @@ class Incidents:
         """Open it: the former one again, if that ended only just now."""
         former = self.closed.pop((incident.subject, incident.cause), None)
         if former is None:
-            return _with_penalty(incident, opened(Penalty(), wall, damping(options)), None)
+            return _with_penalty(_first(incident), opened(Penalty(), wall, damping(options)), None)
         penalty = opened(_penalty(former), wall, damping(options))
         if not _may_come_back(former, wall, options):
-            return _with_penalty(incident, penalty, None)
+            return _with_penalty(_first(incident), penalty, None)
         again = msgspec.structs.replace(
             former,
             severity=incident.severity,
             summary=incident.summary,
             kind=incident.kind,
+            crew=incident.crew,
+            crews=incident.crews,
+            run_id=incident.run_id,
+            task_id=incident.task_id,
             resolved_at=None,
             openings=former.openings + 1,
         )
         if _is_graver(incident, former):
             again = _heard_anew(again)
+        if incident.cause == MASS_DEATH:
+            again = _news_again(_heard_anew(again))  # they are others than those that somebody has seen
         return _with_penalty(again, penalty, wall)
 
     def _put(
@@ -263,7 +270,7 @@ def _changed(known: Incident, wanted: Incident, wall: float) -> News:
     kind = known.kind != wanted.kind
     since = known.opened_at if known.updated_at is None else known.updated_at
     if known.cause == MASS_DEATH and wanted.summary:
-        known = msgspec.structs.replace(known, summary=wanted.summary)  # for whoever looks: how many it has become
+        return _grown(known, wanted, wall)
     if not severity and (not kind or (known.kind and 0 <= wall - since < KIND_EVERY)):
         return News("", known)
     now = msgspec.structs.replace(
@@ -274,6 +281,33 @@ def _changed(known: Incident, wanted: Incident, wall: float) -> News:
     if not severity and not known.kind:
         return News("", now)  # a former crewd that knew no kinds wrote it: it says nothing new
     return News("incident.updated", now, "severity" if severity else "kind")
+
+
+def _grown(known: Incident, wanted: Incident, wall: float) -> News:
+    """Follow a mass: who was told of it has not been told of those who died later, nor have crews that join it."""
+    # The crew and the run of its beginning stay: an Alertmanager knows it by them.
+    crews = tuple(sorted({*_crews_of(known), *_crews_of(wanted)}))
+    more = wanted.anew > 0
+    joined = len(crews) > len(_crews_of(known))
+    now = msgspec.structs.replace(known, summary=wanted.summary, crews=crews if joined else known.crews)
+    if more:
+        now = _news_again(_heard_anew(msgspec.structs.replace(now, kind=wanted.kind)))
+    if not (more or joined):
+        return News("", now)
+    return News("incident.updated", msgspec.structs.replace(now, updated_at=wall), "more" if more else "crews")
+
+
+def _crews_of(incident: Incident) -> tuple[str, ...]:
+    return incident.crews or (incident.crew,)
+
+
+def _first(incident: Incident) -> Incident:
+    """The same as one that is told for the first time."""
+    return msgspec.structs.replace(incident, anew=0) if incident.anew else incident
+
+
+def _news_again(incident: Incident) -> Incident:
+    return msgspec.structs.replace(incident, anew=incident.anew + 1)
 
 
 def _is_graver(now: Incident, before: Incident) -> bool:
@@ -390,6 +424,8 @@ def incident_event(news: News, at: float) -> Event:
     }
     if incident.crews:
         data["crews"] = list(incident.crews)
+    if incident.anew:
+        data["anew"] = incident.anew
     match news.type:
         case "incident.updated" | "incident.resolved" if news.change:
             data["change"] = news.change

@@ -15,9 +15,11 @@ from crewd.model.verdict import Incident, Reason
 
 DEAD = "dead"  # cause of the incident of one worker
 GATHER_SECONDS = 15.0  # for which a death waits at most until it is clear how many died with it
+LETTERS_SECONDS = 120.0  # within which the dead letters of those who died together are written
 NAMED_MAX = 3
 UNKNOWN = "nothing common was found"
-NO_MEMORY = "the kernel ended processes for want of memory (OOM)"
+# The kernel counts for the whole machine: which of its processes they were is not known.
+NO_MEMORY = "the kernel of this machine ended processes for want of memory (OOM) at that time"
 RESTARTED = "this machine was restarted"
 
 
@@ -30,6 +32,7 @@ class _Dead:
     crew: str
     pid: int
     why: str  # crewd knows that its process is gone
+    is_news: bool = True  # a former crewd did not tell of its death
 
 
 @dataclass(slots=True, eq=False)
@@ -37,13 +40,18 @@ class MassDeaths:
     """Who died together, and of what. Subjects are those of incidents; times are monotonic seconds."""
 
     members: dict[str, _Dead] = field(default_factory=dict)  # of the open mass
-    cause: str = ""  # what is common to them
+    cause: str = ""  # what is common to those of the latest wave
+    _wave: set[str] = field(default_factory=set)  # members that died last: whoever follows soon joins them
+    _wave_at: float = float("-inf")
+    _first: bool = True  # there was one wave alone
+    _more: bool = False  # a wave began this round, after people were told of the mass
+    _window: float = 0.0
+    _minimum: int = 0
     _waiting: dict[str, tuple[float, _Dead]] = field(default_factory=dict)  # dead since, and not yet told of
     _alone: set[str] = field(default_factory=set)  # dead, and told of by incidents of their own
     _together: frozenset[str] = frozenset()  # gone within one window, and too many for chance
-    _ended: int = 0  # members, at most, while it lasts
+    _ended: int = 0  # all who were members, or died just before the others, while it lasts
     _recalled: bool = False  # a former crewd opened it, and its members are not met again yet
-    _held_at: float = float("-inf")
     _oom_kills: int | None = None
     _oom_at: float | None = None
 
@@ -58,27 +66,36 @@ class MassDeaths:
             self._oom_at = mono
         self._oom_kills = count
 
-    def look(self, gone: Iterable[tuple[str, float]], minimum: int, window: float, hold: bool, mono: float) -> None:
-        """See who is gone: subject, and since when. More than `minimum` within `window` seconds are a mass.
-
-        `hold`: a crewd that has just started, or slept, concludes nothing yet; that time does not count.
-        """
-        if hold:
-            self._held_at = mono
-        recent = frozenset(subject for subject, since in gone if mono - max(since, self._held_at) <= window)
+    def look(self, gone: Iterable[tuple[str, float]], minimum: int, window: float, mono: float) -> None:
+        """See who is gone: subject, and since when. More than `minimum` within `window` seconds are a mass."""
+        self._window, self._minimum = window, minimum
+        # Whose death could not be concluded so far (unreadable files, a crewd that holds back) may be told together now.
+        recent = frozenset(
+            subject
+            for subject, since in gone
+            if mono - since <= window or not self._is_told(subject)
+        )
         self._together = recent if len(recent) > minimum else frozenset()
 
     def sift(
-        self, wanted: list[Incident], entry: Entry, worker: Worker, known: Collection[str], mono: float
+        self,
+        wanted: list[Incident],
+        entry: Entry,
+        worker: Worker,
+        known: Collection[str],
+        mono: float,
+        is_news: bool = True,
     ) -> list[Incident]:
-        """Take out the death of a worker that died with others. `known`: causes that are open already."""
+        """Take out the death of a worker that died with others. `known`: causes that are open already.
+
+        `is_news`: this crewd found just now that it is dead; a former one could not tell of it.
+        """
         subject = subject_of(entry.run.run_id, worker.task.task_id)
         proven = any(each.cause == DEAD and each.kind == Reason.EXITED.value for each in wanted)
         if not proven:
             self.forget(subject)
             return wanted
-        told_alone = DEAD in known or not (subject in self.members or self._gathers(subject, entry, worker, mono))
-        if told_alone:
+        if DEAD in known or not (subject in self.members or self._gathers(entry, worker, is_news, mono)):
             self.forget(subject)
             self._alone.add(subject)
             return wanted
@@ -91,14 +108,10 @@ class MassDeaths:
         """
         late = any(mono - since >= GATHER_SECONDS for since, _ in self._waiting.values())
         alone = self._alone & self._together
-        many = self._waiting and len(self._waiting) + len(alone) > minimum
-        if many and (late or self._together <= self._waiting.keys() | self.members.keys() | alone):
-            self.members |= {subject: dead for subject, (_, dead) in self._waiting.items()}
-            self._waiting.clear()
-            self._ended = max(self._ended, len(self.members) + len(alone))
-            self.cause = self.cause or self._common(probe, mono)
+        if self._are_many(minimum) and (late or self._together <= self._waiting.keys() | self.members.keys() | alone):
+            self._begin_wave(len(alone), probe, mono)
         if not self.members and not self._recalled:
-            self.cause, self._ended = "", 0
+            self.cause, self._ended, self._first = "", 0, True
 
     def incidents(self, wall: float, hold: bool) -> list[Incident]:
         """The one incident of them all. `hold`: a crewd that has just started has not met all of them again."""
@@ -106,21 +119,28 @@ class MassDeaths:
             self._recalled = self._recalled and (hold or bool(self._waiting))
             return [Incident(ABOUT_ALL, MASS_DEATH, "critical", "", wall, kind=self.cause)] if self._recalled else []
         self._recalled = False
-        dead = sorted(self.members.values(), key=lambda each: (each.run_id, each.task_id))
+        more_died, self._more = self._more, False
+        dead = [each for subject, each in self.members.items() if subject in self._wave] or [*self.members.values()]
+        dead.sort(key=lambda each: (each.run_id, each.task_id))
         named = ", ".join(f"{each.run_id}/{each.task_id}" for each in dead[:NAMED_MAX])
         more = f" and {len(dead) - NAMED_MAX} more" if len(dead) > NAMED_MAX else ""
-        crews, runs = sorted({each.crew for each in dead}), {each.run_id for each in dead}
+        crews, runs = sorted({each.crew for each in self.members.values()}), {each.run_id for each in dead}
+        died = f"{self._ended if self._first else f'{len(dead)} more'} workers died together"
+        if not self._first and len(dead) == 1:
+            died = "1 more worker died"
+        in_all = "" if self._first else f", {self._ended} with those before them"
         return [
             Incident(
                 ABOUT_ALL,
                 MASS_DEATH,
                 "critical",
-                f"{self._ended} workers died together ({self.cause}): {named}{more}; each has its own verdict",
+                f"{died} ({self.cause}): {named}{more}{in_all}; each has its own verdict",
                 wall,
                 crews[0] if len(crews) == 1 else "",
                 next(iter(runs)) if len(runs) == 1 else "",
                 kind=self.cause,
                 crews=tuple(crews) if len(crews) > 1 else (),
+                anew=int(more_died),
             )
         ]
 
@@ -134,28 +154,55 @@ class MassDeaths:
         self.members.pop(subject, None)
         self._waiting.pop(subject, None)
         self._alone.discard(subject)
+        self._wave.discard(subject)
 
-    def _gathers(self, subject: str, entry: Entry, worker: Worker, mono: float) -> bool:
+    def _begin_wave(self, alone: int, probe: Callable[[Collection[str]], str], mono: float) -> None:
+        """Make a mass of all who wait; or a further wave of one that is open, of which people hear as well."""
+        wave = {subject: dead for subject, (_, dead) in self._waiting.items()}
+        news = {subject: dead for subject, dead in wave.items() if dead.is_news}
+        known = bool(self.members) or self._recalled
+        self._more = known and bool(news)
+        self._first = self._first and not self._more
+        if self._more or not self.cause:
+            self.cause = self._common((news or wave).values(), probe, mono)
+        self._ended += len(wave) + alone
+        self.members |= wave
+        self._waiting.clear()
+        self._wave = {*(news or wave)}
+        self._wave_at = mono if news or not known else float("-inf")  # who dies now is news, and does not just join
+
+    def _is_told(self, subject: str) -> bool:
+        return subject in self.members or subject in self._alone
+
+    def _gathers(self, entry: Entry, worker: Worker, is_news: bool, mono: float) -> bool:
         """Whether a death waits for others."""
+        subject = subject_of(entry.run.run_id, worker.task.task_id)
         if subject not in self._together and subject not in self._waiting:
             return False
         claim = worker.task.claim
         pid = claim.pid if claim is not None else 0
-        dead = _Dead(entry.run.run_id, worker.task.task_id, entry.run.crew, pid, worker.process.why)
-        since, _ = self._waiting.setdefault(subject, (mono, dead))
-        if self.members and subject in self._together:
+        dead = _Dead(entry.run.run_id, worker.task.task_id, entry.run.crew, pid, worker.process.why, is_news)
+        since, dead = self._waiting.setdefault(subject, (mono, dead))
+        follows = not dead.is_news or mono - self._wave_at <= self._window
+        if self.members and subject in self._together and follows:
             self.members[subject] = dead  # it follows the others
+            self._wave.add(subject)
             self._waiting.pop(subject)
             self._ended += 1
             return True
-        return subject in self._together and mono - since < GATHER_SECONDS
+        if subject not in self._together:
+            return False
+        # At the end of the wait those who are many are one mass in this very round, whoever else cannot be judged.
+        return mono - since < GATHER_SECONDS or self._are_many(self._minimum)
 
-    def _common(self, probe: Callable[[Collection[str]], str], mono: float) -> str:
-        dead = self.members.values()
-        if self._oom_at is not None and mono - self._oom_at <= 2 * GATHER_SECONDS:
-            return NO_MEMORY
+    def _are_many(self, minimum: int) -> bool:
+        return bool(self._waiting) and len(self._waiting) + len(self._alone & self._together) > minimum
+
+    def _common(self, dead: Collection[_Dead], probe: Callable[[Collection[str]], str], mono: float) -> str:
         if all("boot of this machine" in each.why or "before this machine" in each.why for each in dead):
             return RESTARTED
+        if self._oom_at is not None and mono - self._oom_at <= 2 * GATHER_SECONDS:
+            return NO_MEMORY
         pids, runs = {each.pid for each in dead}, {each.run_id for each in dead}
         if len(pids) == 1 and len(runs) == 1:
             return f"all were one process, pid {pids.pop()}"
@@ -165,10 +212,14 @@ class MassDeaths:
 
 
 def told_apart(letters: Iterable[tuple[float, str]], incidents: Iterable[Incident]) -> list[tuple[float, str]]:
-    """Those dead letters (wall time, crew) that were written while no mass told of many at once."""
-    masses = [(each.opened_at - GATHER_SECONDS, each.resolved_at) for each in incidents if each.cause == MASS_DEATH]
+    """Those dead letters (wall time, crew) that were written while no mass told of many at once.
+
+    Letters of a mass follow it soon; one that lies about for days does not tell of who dies alone meanwhile.
+    """
+    masses = [each for each in incidents if each.cause == MASS_DEATH]
+    waves = [at for each in masses for at in (each.opened_at, each.updated_at) if at is not None]
     return [
         (at, crew)
         for at, crew in letters
-        if not any(began <= at and (ended is None or at <= ended) for began, ended in masses)
+        if not any(-GATHER_SECONDS <= at - wave <= LETTERS_SECONDS for wave in waves)
     ]

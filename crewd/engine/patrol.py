@@ -235,7 +235,7 @@ class Patrol:
         self.deaths.note_oom_kills(self.oom_kills(), now.mono)
         # At least until all who are gone have been looked at twice.
         window = max(self.thresholds.warn_after, 2.0 * (self.options.exit_settle + self.options.interval))
-        self.deaths.look(gone, self.patience.brake_minimum, window, self.pace.hold.on, now.mono)
+        self.deaths.look(gone, self.patience.brake_minimum, window, now.mono)
         if self.witness.handles_refused:
             figures.complaints.append("no descriptor is left to watch exits with; rounds notice them, a little later")
             self.witness.handles_refused = 0
@@ -427,7 +427,8 @@ class Patrol:
         if worker.standing is not before:
             self.intake.touched.add(entry.run.run_id)
         flapped = is_flapping(before, observed)
-        if tell_standing(entry, worker, flapped, observed, self.verdicts, self.recorder.tidings, now):
+        is_news = tell_standing(entry, worker, flapped, observed, self.verdicts, self.recorder.tidings, now)
+        if is_news:
             self._changed.append((entry, worker))
         elif not worker.recorded and worker.told is worker.standing.level:
             # So that the ledger knows of everybody at work, also of those of whom there is nothing else to tell.
@@ -436,14 +437,14 @@ class Patrol:
         if worker.told is worker.standing.level:
             subject = subject_of(entry.run.run_id, worker.task.task_id)
             wanted = worker_incidents(entry, worker, now.wall, self.options)
-            self._set_incidents(subject, self._sifted(subject, wanted, entry, worker, now), now)
+            self._set_incidents(subject, self._sifted(subject, wanted, entry, worker, is_news, now), now)
 
     def _sifted(
-        self, subject: str, wanted: list[Incident], entry: Entry, worker: Worker, now: Reading
+        self, subject: str, wanted: list[Incident], entry: Entry, worker: Worker, is_news: bool, now: Reading
     ) -> list[Incident]:
         """Those of a worker's incidents that are its own, and not part of a mass."""
         known = self.incidents.open.get(subject, {})
-        wanted = self.deaths.sift(wanted, entry, worker, known, now.mono)
+        wanted = self.deaths.sift(wanted, entry, worker, known, now.mono, is_news)
         many = self._live > self.patience.brake_minimum
         return self.bundling.sift(
             subject,

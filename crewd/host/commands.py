@@ -50,11 +50,12 @@ class Commands:
             exited = _is_over(process, seconds)
         finally:
             with self._turn:
-                self._process = None
-                if not exited:
-                    _kill_group(process)
-                with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel may hold on to it for a while
-                    process.wait(KILLED_SECONDS)
+                self._process = None  # from here on nobody else ends it: its number may soon be another's
+            if not exited:
+                _kill_group(process)
+            # Whoever aborts does not wait here as well: the kernel may hold on to it for a while.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(KILLED_SECONDS)
         return process.returncode if exited else None
 
     def abort(self) -> None:

@@ -15,8 +15,9 @@ RESOLVING = "incident.resolved"
 HEARD = (*sorted(OPENING), RESOLVING)
 
 
-# "": it is new. damped: it opens again and again. graver: it was told as something less. reminder: it is still open.
-NoticeState = Literal["", "damped", "graver", "reminder"]
+# "": it is new. damped: it opens again and again. graver: it was told as something less. anew: its snooze is over, or
+# more of it happened. reminder: it is still open.
+NoticeState = Literal["", "damped", "graver", "anew", "reminder"]
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -39,6 +40,7 @@ class Notice(msgspec.Struct, frozen=True):
     crews: tuple[str, ...] = ()  # of one that concerns several: whose it is
     state: NoticeState = ""  # of one that opened: why it is told
     former: str = ""  # of one that became graver: the severity that was told before
+    anew: int = 0  # how often it was news again while it was open
 
     @property
     def key(self) -> str:
@@ -52,7 +54,7 @@ def notice_of(event: Event) -> Notice | None:
         return None
     data = event.data
     severity = _text(data.get("severity"))
-    opened_at = data.get("opened_at")
+    opened_at, anew = data.get("opened_at"), data.get("anew")
     return Notice(
         kind="resolved" if event.type == RESOLVING else "opened",
         subject=_text(data.get("subject")) or (subject_of(event.run_id) if event.run_id else ABOUT_ALL),
@@ -69,6 +71,7 @@ def notice_of(event: Event) -> Notice | None:
         damped=bool(data.get("damped")),
         acknowledged=bool(data.get("acknowledged")),
         crews=_texts(data.get("crews")),
+        anew=anew if isinstance(anew, int) else 0,
     )
 
 
@@ -89,6 +92,7 @@ def notice_about(incident: Incident, wall: float) -> Notice:
         damped=incident.damped,
         acknowledged=is_acknowledged(incident),
         crews=incident.crews,
+        anew=incident.anew,
     )
 
 

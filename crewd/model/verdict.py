@@ -127,3 +127,4 @@ class Incident(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     snoozed_until: float | None = None  # wall time
     note: str = ""  # of whoever acknowledged or snoozed it
     crews: tuple[str, ...] = ()  # of one that concerns several: whose it is
+    anew: int = 0  # how often it was news again while it was open: its snooze ended, or more of it happened

@@ -125,8 +125,8 @@ HANDLING: Mapping[ErrorClass, Handling] = MappingProxyType(
         ErrorClass.UNKNOWN: Handling(
             retry=True,
             attempts_max=ONCE,
-            guidance="It failed, and nothing says why. Look at both outputs in the attempt folder and run the "
-            "command by hand; let the program say on standard error what went wrong.",
+            guidance="It failed in a way that crewd does not know. Read its error and both outputs, and run the "
+            "command by hand; let a program that says nothing say on standard error what went wrong.",
         ),
     }
 )

@@ -1,7 +1,7 @@
 """Disguises: secrets as they stand in other texts: escaped, in a URL, in Base64 or hex, broken over two lines.
 
-The redactor looks for what is written plainly, since it looks at every line of everything. This is for what leaves
-the machine as a whole, once: there it may take its time.
+The redactor looks for every form of a secret, within one text. A veil also finds what is broken over two lines: it is
+for what leaves the machine as a whole, once, and may take its time.
 """
 
 import base64
@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
-from crewd.telemetry.redact import LINE_MIN, LITERAL_MIN, MASK
-
+MASK = "***"
+LITERAL_MIN = 4  # a shorter configured secret would mask ordinary words
+LINE_MIN = 16  # of a secret of several lines
 CODED_MIN = 8  # characters of a coded piece; shorter ones stand in any text
 # Between any two characters: a line break, as it is or as JSON writes it inside a text.
 BREAK = r"(?:\\r)?(?:\\n)?\r?\n?"

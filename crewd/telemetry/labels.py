@@ -1,7 +1,7 @@
 """Labels: text from files that others write, made fit to be a label value, and kept to a bounded number of values."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 OTHER = "other"
@@ -30,6 +30,7 @@ class Admission:
     """
 
     limit: int
+    redact: Callable[[str], str] = str  # takes secrets out, while the text is still whole
     _cleaned: dict[str, str] = field(default_factory=dict)  # as written -> label value
     _values: set[str] = field(default_factory=lambda: {OTHER, UNKNOWN})
 
@@ -38,7 +39,7 @@ class Admission:
         known = self._cleaned.get(text)
         if known is not None:
             return known
-        value = clean(text)
+        value = clean(self.redact(text))
         # Several spellings may clean to one value; the memory of spellings is bounded like the values themselves.
         if value not in self._values and len(self._values) - 2 >= self.limit:
             return OTHER
@@ -52,7 +53,7 @@ class Admission:
         known = self._cleaned.get(text)
         if known is not None:
             return known
-        value = clean(text)
+        value = clean(self.redact(text))
         return value if value in self._values or len(self._values) - 2 < self.limit else OTHER
 
     def release(self, values: Iterable[str]) -> None:

@@ -38,10 +38,11 @@ class Metrics:
         registry: CollectorRegistry,
         snapshot: Callable[[], Snapshot],
         options: MetricsOptions | None = None,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self.registry = registry
         self._options = options = options or MetricsOptions()
-        self._tallies = Tallies(options)
+        self._tallies = Tallies(options, redact)
         self._state = State(snapshot, self._tallies.admissions, options.per_worker_max if options.per_worker else 0)
         self._seen: dict[str, Run] = {}  # run id -> as of the latest round, to look only into what is new
         self._absent: dict[str, int] = {}  # crew, as a label value -> rounds without a run of it

@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-MASK = "***"
-LITERAL_MIN = 4  # a shorter configured secret would mask ordinary words
-LINE_MIN = 16  # of a secret of several lines
+from crewd.telemetry.disguises import LINE_MIN, LITERAL_MIN, MASK, disguises
+
+__all__ = ["LINE_MIN", "LITERAL_MIN", "MASK", "Redactor", "masked_command", "names_secret"]
+
+FORMS_FEW = 40  # up to so many are looked for at once: quicker than one after the other
 TEXT_MAX = 256 * 1024
 DEPTH_MAX = 32
 NODES_MAX = 20_000
@@ -91,10 +93,14 @@ HINT = re.compile(
 
 
 class Redactor:
-    """Takes secrets out of texts and of nested JSON values: those it recognises, and those it is told of."""
+    """Takes secrets out of texts and of nested JSON values: those it recognises, and those it is told of.
+
+    The latter also escaped as in JSON, as in a URL, in Base64 and in hex: so prints them who means no harm.
+    """
 
     def __init__(self, literals: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
+        self._forms: list[str] = []  # of all of them, the longest first: one may be the beginning of another
         self._literals: re.Pattern[str] | None = None
         self.lessons = 0  # how often it learnt: what it let pass before may hold a secret
         self.learn(*literals)
@@ -107,21 +113,35 @@ class Redactor:
         fresh -= self._known
         if fresh:
             self._known |= fresh
-            known = sorted(self._known, key=len, reverse=True)
-            self._literals = re.compile("|".join(map(re.escape, known)))
+            forms = self._known | {
+                form for text in self._known for form in disguises(text) if len(form) >= LITERAL_MIN
+            }
+            self._forms = sorted(forms, key=lambda form: (-len(form), form))
+            self._literals = re.compile("|".join(map(re.escape, self._forms)))
             self.lessons += 1
 
     def text(self, text: str) -> str:
         """Return the text without secrets. Beyond 256 KiB it is cut: an unchecked rest is not passed on."""
         if len(text) > TEXT_MAX:
             text = text[:TEXT_MAX] + f"... [{len(text) - TEXT_MAX} characters cut]"
-        if self._literals is not None:
+        if self._literals is not None and self._may_hold(text):
             text = self._literals.sub(MASK, text)
         if HINT.search(text) is None:
             return text
         for pattern, replacement in PATTERNS:
             text = pattern.sub(replacement, text)
         return text
+
+    def begun(self, text: str) -> int:
+        """Say how many characters at the end are the beginning of a known secret: the rest may follow."""
+        for size in range(min(len(text), max(map(len, self._forms), default=0)), LITERAL_MIN - 1, -1):
+            end = text[-size:]
+            if any(form.startswith(end) for form in self._forms if len(form) > size):
+                return size
+        return 0
+
+    def _may_hold(self, text: str) -> bool:
+        return len(self._forms) <= FORMS_FEW or any(map(text.__contains__, self._forms))
 
     def value(self, value: Any) -> Any:
         """Return a JSON value without secrets, in its keys' sense too: `{"password": "x"}`."""

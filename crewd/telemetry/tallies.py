@@ -1,6 +1,6 @@
 """Tallies: the counters and histograms of the table, with capped labels, zero-filled, and free of global state."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
@@ -39,15 +39,15 @@ class MetricsOptions:
 class Tallies:
     """Everything that only counts up. Written by the daemon's loop, read by the thread that answers a scrape."""
 
-    def __init__(self, options: MetricsOptions) -> None:
+    def __init__(self, options: MetricsOptions, redact: Callable[[str], str] = str) -> None:
         self.admissions: Mapping[str, Admission] = {
-            "crew": Admission(options.max_crews),
-            "runtime": Admission(options.max_runtimes),
-            "model": Admission(options.max_models),
-            "task_type": Admission(options.max_task_types),
-            "error_class": Admission(options.max_error_classes),
-            "executor": Admission(options.max_executors),
-            "circuit": Admission(options.max_circuits),
+            "crew": Admission(options.max_crews, redact),
+            "runtime": Admission(options.max_runtimes, redact),
+            "model": Admission(options.max_models, redact),
+            "task_type": Admission(options.max_task_types, redact),
+            "error_class": Admission(options.max_error_classes, redact),
+            "executor": Admission(options.max_executors, redact),
+            "circuit": Admission(options.max_circuits, redact),
         }
         self._max_series = options.max_series
         self._families = {family.name: family for family in TOLD}

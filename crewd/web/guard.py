@@ -99,6 +99,10 @@ class Guard:
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value)
+        if b"transfer-encoding" in headers and b"content-length" in headers:
+            # A proxy in front may have taken the other for the end of the body, and what follows it for one of its
+            # own requests: nothing more is read from this connection (RFC 9112, section 6.1).
+            raise refusal(400, "two_lengths", "the body has two ends", "send one of the headers", connection="close")
         peer: Peer | None = scope.get("state", {}).get(PEER)
         self._look_where_from(headers, peer)
         if scope["method"] not in METHODS:
@@ -109,6 +113,9 @@ class Guard:
                 "use GET to ask, POST to change",
                 allow=", ".join(METHODS),
             )
+        if any(b"websocket" in value.lower() for value in headers.get(b"upgrade", ())):
+            # The one request that a browser sends for any page without saying which site that page is of.
+            raise refusal(400, "no_websocket", "crewd speaks no WebSocket", "ask for text/event-stream")
         if HIDDEN_IN_PATH.search(scope.get("raw_path") or b""):
             raise refusal(400, "bad_path", "the path hides a separator", "give ids without / and \\")
         caller = identify(peer, headers, self._token)

@@ -173,7 +173,7 @@ def _add_output(router: APIRouter, state: WebState) -> None:
         size = ripe(data, full=len(data) == query.limit, ended=ended)
         shown = data if query.unfinished else data[:size]
         return Response(
-            await asyncio.to_thread(redacted, shown, state.redactor),
+            await asyncio.to_thread(redacted, shown, state.redactor, ended or not query.unfinished),
             headers={
                 "X-Crewd-Attempt": str(piece.attempt),
                 "X-Crewd-Offset": str(piece.offset),

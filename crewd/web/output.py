@@ -26,6 +26,11 @@ def ripe(data: bytes, full: bool, ended: bool) -> int:
     return cut
 
 
-def redacted(data: bytes, redactor: Redactor) -> bytes:
-    """Take the secrets out. Bytes that are no UTF-8 stay as they are."""
-    return redactor.text(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+def redacted(data: bytes, redactor: Redactor, whole: bool = True) -> bytes:
+    """Take the secrets out. Bytes that are no UTF-8 stay as they are.
+
+    Where the last line is not `whole`, a secret may be half written: its first half is left out as well.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    shown = text if whole else text[: len(text) - redactor.begun(text)]
+    return redactor.text(shown).encode("utf-8", "surrogateescape")

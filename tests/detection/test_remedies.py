@@ -2,7 +2,7 @@
 
 import pytest
 
-from crewd.detection.remedies import BY_LEVEL, OTHER_WAITS, remedy
+from crewd.detection.remedies import BY_LEVEL, OTHER_DEATHS, OTHER_WAITS, remedy
 from crewd.detection.wedge import REMEDIES
 from crewd.model.verdict import Level, Reason, Wedge
 
@@ -15,7 +15,11 @@ from crewd.model.verdict import Level, Reason, Wedge
         (Level.WARN, Reason.STOPPED, Wedge.STOPPED, REMEDIES[Wedge.STOPPED]),
         (Level.STALE, Reason.SILENT, Wedge.UNKNOWN, BY_LEVEL[Level.STALE]),
         (Level.STALE, Reason.SILENT, Wedge.AUTH_EXPIRED, REMEDIES[Wedge.AUTH_EXPIRED]),
-        (Level.DEAD, Reason.HUNG, Wedge.CPU_LOOP, BY_LEVEL[Level.DEAD]),
+        (Level.DEAD, Reason.EXITED, None, BY_LEVEL[Level.DEAD]),
+        (Level.DEAD, Reason.EXITED, Wedge.CPU_LOOP, BY_LEVEL[Level.DEAD]),
+        (Level.DEAD, Reason.HUNG, None, OTHER_DEATHS[Reason.HUNG]),
+        (Level.DEAD, Reason.HUNG, Wedge.CPU_LOOP, REMEDIES[Wedge.CPU_LOOP]),
+        (Level.DEAD, Reason.PRESUMED, None, OTHER_DEATHS[Reason.PRESUMED]),
         (Level.UNREADABLE, Reason.UNREADABLE, None, BY_LEVEL[Level.UNREADABLE]),
         (Level.WAITING, Reason.HUMAN, None, BY_LEVEL[Level.WAITING]),
         (Level.WAITING, Reason.THROTTLED, None, OTHER_WAITS[Reason.THROTTLED]),

@@ -1,3 +1,7 @@
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,3 +131,43 @@ def test_a_second_time_changes_nothing(text: str) -> None:
 def test_quoted_short_and_named_secrets_are_masked_and_counts_are_not(text: str, left: str) -> None:
     assert Redactor().text(text) == left
     assert Redactor().text(left) == left
+
+
+TOLD_OF = 'p/w+"d"=é'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        json.dumps(TOLD_OF)[1:-1],
+        json.dumps(TOLD_OF, ensure_ascii=False)[1:-1],
+        quote(TOLD_OF, safe=""),
+        quote_plus(TOLD_OF),
+        TOLD_OF.encode().hex(),
+        base64.b64encode(TOLD_OF.encode()).decode(),
+        base64.urlsafe_b64encode(b"user:" + TOLD_OF.encode()).decode(),
+    ],
+)
+@pytest.mark.parametrize("others", [0, 40])
+def test_what_it_was_told_of_is_masked_escaped_coded_and_in_a_url(form: str, others: int) -> None:
+    redactor = Redactor([TOLD_OF, *(f"another-secret-{number}" for number in range(others))])
+    told = redactor.text(f"x {form} y")
+    assert MASK in told and form[4:-4] not in told
+    assert redactor.text("nothing of it") == "nothing of it"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("x correct-h", 9),
+        ("correct-horse", 0),
+        ("x corr", 4),
+        ("x cor", 0),
+        ("correct-h x", 0),
+        ("", 0),
+        ("636f7272656374", 14),
+    ],
+)
+def test_the_beginning_of_a_secret_at_the_end_is_told(text: str, size: int) -> None:
+    assert Redactor(["correct-horse"]).begun(text) == size
+    assert Redactor().begun(text) == 0

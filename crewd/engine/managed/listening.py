@@ -35,6 +35,7 @@ from crewd.policy.handling import handling_of
 from crewd.sources.agents.signs import Refused, Sign
 from crewd.sources.agents.story import NotUnderstood, Story, Stream
 from crewd.sources.managed.framing import Lines, TooLong
+from crewd.telemetry.plain_text import span
 
 EXIT_PATIENCE = 30.0  # seconds for a program to leave after its last word: hooks and servers of its own end too
 LINGERED = "it told how its task ended, and did not leave"
@@ -404,9 +405,10 @@ class Listening:
         if left == float("inf"):
             if now - self._throttled_since < patience:
                 return
-            words, after = f"its provider has kept it waiting for {patience:g} s and does not say for how long", None
+            after = None
+            words = f"its provider has kept it waiting for {span(patience)} and does not say for how long"
         elif left >= patience:
-            words, after = f"its provider asks it to wait for {left:.0f} s more", left
+            words, after = f"its provider asks it to wait for {span(left)} more", left
         else:
             return
         failure = Failure(

@@ -29,6 +29,7 @@ from crewd.model.moment import rfc3339
 from crewd.model.plan import Mode, TaskPlan
 from crewd.model.run import Expectation, Run, Task
 from crewd.sources.managed.source import Watched
+from crewd.telemetry.plain_text import span
 
 RUNTIME = "managed"
 SILENT = Signs()
@@ -157,7 +158,7 @@ def why(
         case Ending() as state:
             return f"is being ended: {state.why}"
         case RetryWait() as state:
-            left = f"in {max(0.0, state.due_at - now):.0f} s" if now is not None else f"at {rfc3339(state.due_at)}"
+            left = f"in {span(state.due_at - now)}" if now is not None else f"at {rfc3339(state.due_at)}"
             return f"tries again {left} after {state.error_class.value}: {state.reason}"
         case Blocked() as state:
             return state.reason

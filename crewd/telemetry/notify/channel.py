@@ -61,6 +61,7 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
     severity: str = ""  # "": not known
     at: float = 0.0  # wall time of the telling
     damped: bool = False  # that it opens again and again, and that no more is told for now
+    anew: int = 0  # how often it had been news again by then
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -136,8 +137,8 @@ class Channel:
         self._delivery.abort()
 
     async def _begin(self) -> None:
-        if self._remembered:
-            position = msgspec.json.decode(self._remembered, type=Position)
+        position = self._remembered_position()
+        if position is not None:
             self._recalled = True
         else:
             # A channel that is new tells what is open now, and nothing of the past.
@@ -152,6 +153,16 @@ class Channel:
         # A new crewd, or new settings, may be what it takes.
         self._given_up = dict.fromkeys(position.given_up, float("-inf"))
         await self._keep()
+
+    def _remembered_position(self) -> Position | None:
+        """Read what a former crewd noted. None: nothing, or what nobody understands: then it is a new channel."""
+        if not self._remembered:
+            return None
+        try:
+            return msgspec.json.decode(self._remembered, type=Position)
+        except msgspec.DecodeError as error:
+            log.warning("notify.position_unknown", channel=self.options.name, error=str(error))
+            return None
 
     def _is_wanted(self, notice: Notice) -> bool:
         return not isinstance(decide(self.options.route, notice, self._clock.read().wall), Suppress)
@@ -211,7 +222,7 @@ class Channel:
             self._count(dropped=1)
             self._sort_open(notice, otherwise="dropped")
         elif waiting is not None:
-            if is_graver(notice.severity, waiting.severity):
+            if is_graver(notice.severity, waiting.severity) or notice.anew > waiting.anew:
                 told = self._with_news(notice)
                 self._pending[self._pending.index(waiting)] = notice if told is None else told
             self._count(suppressed=1)
@@ -258,6 +269,8 @@ class Channel:
             state = "damped" if notice.damped else ""
         elif is_graver(notice.severity, told.severity):
             state = "graver"
+        elif notice.anew > told.anew and not (notice.acknowledged or notice.damped):
+            state = "anew"
         elif self._is_forgotten(notice, told):
             state = "reminder"
         else:
@@ -381,7 +394,7 @@ class Channel:
             self._told.pop(notice.key, None)
         else:
             wall = self._clock.read().wall
-            self._told[notice.key] = Told(notice.opened_at, notice.severity, wall, notice.damped)
+            self._told[notice.key] = Told(notice.opened_at, notice.severity, wall, notice.damped, notice.anew)
 
     async def _delivered(self, notices: list[Notice]) -> bool:
         """Deliver one message, with retries; what is over before it could be delivered is taken out of `notices`."""

@@ -14,7 +14,8 @@ WORDS_MAX = 1000  # characters of one summary
 TITLE_MAX = 200
 ALERT_SECONDS = 300.0  # an alert that is not sent again ends by itself: crewd repeats it each minute
 API = "/api/v2/alerts"
-WORDS = {"damped": "{}, again and again", "graver": "now {}", "reminder": "still {}"}  # by the state of a notice
+# By the state of a notice.
+WORDS = {"damped": "{}, again and again", "graver": "now {}", "anew": "again {}", "reminder": "still {}"}
 SIGNS = {"critical": ":red_circle:", "warning": ":large_yellow_circle:", "info": ":information_source:"}
 
 
@@ -144,13 +145,16 @@ def _why(notice: Notice) -> str:
             return "It opens again and again: no more is told of it until it has been quiet."
         case "graver":
             return f"It was told as {notice.former or 'less'} before."
+        case "anew":
+            return "It was told before: since then more of it happened, or its snooze ended."
         case "reminder":
             return f"It is open since {rfc3339(notice.opened_at)}, and nobody acknowledged it."
     return ""
 
 
 def _where(notice: Notice) -> str:
-    facts = (("crew", notice.crew), ("run", notice.run_id), ("task", notice.task_id))
+    crews = _cut(", ".join(notice.crews), TITLE_MAX)
+    facts = (("crew", crews or notice.crew), ("run", notice.run_id), ("task", notice.task_id))
     return ", ".join(f"{name} {value}" for name, value in facts if value)
 
 

@@ -137,6 +137,7 @@ async function navigate() {
     current.handle = handle || null;
   } catch (error) {
     if (mine !== showing) return;
+    if (!root.querySelector("h1")) root.append(h("h1", {}, name ? TITLES[name] || "Not shown" : "Not here"));
     root.append(trouble(error), h("p", {}, h("a", { href: "#/" }, "Back to the overview")));
   }
   content.removeAttribute("aria-busy");

@@ -15,10 +15,16 @@ export function eventLine(record) {
 }
 
 function words(data = {}) {
-  const level = data.from && data.to ? `${plain(data.from)} → ${plain(data.to)}` : "";
-  const said = data.summary || data.because || data.words || data.error || data.reason || data.why || data.message || data.what || "";
+  const level = data.from_level && data.to_level ? `${plain(data.from_level)} → ${plain(data.to_level)}` : "";
+  const said = data.iteration ? iteration(data) : data.summary || data.because || data.words || data.error || data.reason || data.why || data.message || data.what || "";
   const all = [level, typeof said === "string" ? plainly(said) : ""].filter(Boolean).join(": ");
   return all.length > WORDS_MAX ? `${all.slice(0, WORDS_MAX - 1)}…` : all;
+}
+
+/** What a worker said that it is doing: "3: page 7 (7 of 20)". */
+export function iteration({ iteration: number, step, progress }) {
+  const told = step && progress && step !== progress ? `${step} (${progress})` : step || progress || "";
+  return told ? `${number}: ${told}` : String(number);
 }
 
 function plainly(text) {

@@ -3,7 +3,7 @@
 import { ApiError } from "./api.js";
 
 export const OVER = ["completed", "failed", "cancelled"];
-const EVENTS_MAX = 40;
+const EVENTS_MAX = 150; // iterations, which a view of the run leaves out, are among them
 const watched = new Set(); // runs that crewd only watches: it is not asked twice how it runs them
 
 /** Ask for a run. Throws ApiError (404) where nobody has ever heard of it. */

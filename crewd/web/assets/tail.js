@@ -56,9 +56,10 @@ export class Tail {
     this.follow.checked = true;
     this.state.textContent = "asking…";
     try {
-      this.offset = await this.start();
-      this.cut = this.offset > 0;
-      if (mine !== this.asked || this.offset === null) return;
+      const offset = await this.start();
+      if (mine !== this.asked || offset === null) return; // another stream or attempt was asked for meanwhile
+      this.offset = offset;
+      this.cut = offset > 0;
       await this.next(mine);
     } catch (error) {
       if (mine === this.asked) this.fail(error);
@@ -74,7 +75,8 @@ export class Tail {
   async next(mine) {
     if (mine !== this.asked || this.stopped) return;
     const piece = await this.read(this.offset, PIECE, false);
-    if (piece === null || mine !== this.asked) return this.given();
+    if (mine !== this.asked) return;
+    if (piece === null) return this.given();
     this.open(true);
     this.add(piece.text);
     const moved = piece.next > this.offset;

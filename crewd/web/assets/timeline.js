@@ -19,9 +19,11 @@ export function timeline(run, tasks, wide) {
   const at = now();
   const going = tried.some((task) => task.attempts.some((each) => !each.ended_at) || task.state === "retry_wait");
   const moments = tried.flatMap((task) => task.attempts.flatMap((each) => [moment(each.started_at), moment(each.ended_at)]));
-  const known = [...moments, ...(going ? [at] : []), ...tried.map((task) => (task.state === "retry_wait" ? moment(task.due_at) : null))].filter((each) => each !== null);
-  const from = Math.min(...known);
-  const to = Math.max(...known, from + 1);
+  const past = [...moments, ...(going ? [at] : [])].filter((each) => each !== null);
+  const from = Math.min(...past);
+  const due = tried.map((task) => (task.state === "retry_wait" ? moment(task.due_at) : null)).filter((each) => each !== null);
+  // What is to come takes a third of the width at most: a wait of hours would leave no room for what was.
+  const to = Math.max(...past, from + 1, Math.min(Math.max(at, ...due), at + Math.max(0, at - from) / 2));
   const label = wide < 560 ? 108 : LABEL;
   const width = Math.max(wide, 420);
   const scale = (when) => label + ((when - from) / (to - from)) * (width - label - RIGHT);
@@ -30,8 +32,8 @@ export function timeline(run, tasks, wide) {
   return h("div", {},
     h("div", { class: "drawing", tabindex: "0", role: "region", "aria-label": "Timeline of attempts" },
       svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "list", "aria-label": `Attempts of ${tried.length} tasks over ${span(to - from)}` },
-        axis(from, to, scale, height),
-        shown.map((task, index) => row(run, task, TOP + index * ROW, scale, label, going ? at : to)),
+        axis(from, to, scale, height, going ? scale(at) : scale(to)),
+        shown.map((task, index) => row(run, task, TOP + index * ROW, scale, label, going ? at : to, to)),
         going && svg("line", { class: "now", x1: scale(at), x2: scale(at), y1: TOP - 6, y2: height }),
         going && svg("text", { class: "small", x: scale(at) - 4, y: TOP - 9, "text-anchor": "end" }, "now"))),
     h("p", { class: "legend" },
@@ -39,33 +41,35 @@ export function timeline(run, tasks, wide) {
       tried.length > shown.length && h("span", {}, `${tried.length - shown.length} more tasks are not drawn; the table has them.`)));
 }
 
-function axis(from, to, scale, height) {
+function axis(from, to, scale, height, free) {
   const step = STEPS.find((each) => (to - from) / each <= 8) || STEPS.at(-1);
   const marks = [];
   for (let after = 0; after <= to - from; after += step) {
     const x = scale(from + after);
     marks.push(
       svg("line", { class: "grid", x1: x, x2: x, y1: TOP - 4, y2: height }),
-      scale(to) - x > 70 && svg("text", { class: "small", x: x + 3, y: TOP - 9 }, after ? `+${span(after)}` : clockOf(from)),
+      scale(to) - x > 50 && (x > free || free - x > 76) && svg("text", { class: "small", x: x + 3, y: TOP - 9 }, after ? `+${span(after)}` : clockOf(from)),
     );
   }
   return svg("g", { "aria-hidden": "true" }, marks);
 }
 
-function row(run, task, y, scale, label, at) {
+function row(run, task, y, scale, label, at, to) {
   const middle = y + ROW / 2;
   const most = label < LABEL ? 15 : NAME_MAX;
   const name = task.task_id.length > most ? `${task.task_id.slice(0, most - 1)}…` : task.task_id;
   const attempts = task.attempts.filter((each) => moment(each.started_at) !== null);
   const waits = attempts.slice(0, -1).map((each, index) => [moment(each.ended_at), moment(attempts[index + 1].started_at)]);
   const last = attempts.at(-1);
-  if (task.state === "retry_wait" && last.ended_at) waits.push([moment(last.ended_at), moment(task.due_at) ?? at]);
+  const due = task.state === "retry_wait" ? moment(task.due_at) : null;
+  if (task.state === "retry_wait" && last.ended_at) waits.push([moment(last.ended_at), Math.min(due ?? at, to)]);
   const words = attempts.map((each) => `attempt ${each.attempt} ${told(each, at)}`).join("; ");
   return svg("a", { href: runHash(run, task.task_id), role: "listitem", "aria-label": `${task.task_id}: ${plain(task.state)}; ${words}`, "data-key": task.task_id },
     svg("text", { class: `sign tone-${tone(task.mark)}`, x: 8, y: middle + 4, "aria-hidden": "true" }, sign(task.mark)),
     svg("text", { x: 24, y: middle + 4 }, name),
     waits.filter(([a, b]) => a !== null && b !== null && b > a).map(([a, b]) =>
       svg("line", { class: "wait", x1: scale(a), x2: scale(b), y1: middle, y2: middle })),
+    due > to && svg("text", { class: "small", x: scale(to), y: middle - 3, "text-anchor": "end" }, `again in ${span(Math.floor(due - at))} →`),
     attempts.map((each) => bar(each, how(task, each), middle, scale, at)));
 }
 

@@ -11,6 +11,7 @@ const WORKERS_MAX = 12; // of one run
 const REASONS_MAX = 20; // runs that are asked why they do not go on
 const ENDED_MAX = 15;
 const EVENTS_MAX = 12;
+const EVENTS_ASKED = 100; // so many, since iterations are left out: one busy worker would push out everything else
 const ASK_MS = 1_500; // at most so often; longer where crewd takes long to answer
 const RANK = { dead: 5, stale: 4, unreadable: 3, warn: 2, waiting: 1, healthy: 0 };
 const OVER = ["completed", "failed", "cancelled"];
@@ -61,7 +62,7 @@ async function ask(page) {
     page.get("incidents", { limit: 1000 }),
     or(page.get("deadletters", { limit: 1000 }), null),
     page.get("recoveries", { state: "planned", limit: 1000 }),
-    page.get("events", { newest: true, limit: EVENTS_MAX }),
+    page.get("events", { newest: true, limit: EVENTS_ASKED }),
     or(page.get("pauses"), { pauses: [] }),
     or(page.get("circuits"), { circuits: [] }),
   ]);
@@ -78,7 +79,7 @@ async function ask(page) {
     incidents: incidents.incidents,
     letters: letters ? letters.deadletters.length : status.crews.reduce((sum, crew) => sum + crew.dead_letters, 0),
     plans: plans.recoveries,
-    events: events.events,
+    events: events.events.filter((each) => each.type !== "task.progressed").slice(-EVENTS_MAX),
     pauses: pauses.pauses,
     circuits: circuits.circuits.filter((each) => each.state !== "closed"),
   };
@@ -104,7 +105,7 @@ function drawn(known, events, troubled) {
     figures(known, troubled),
     section("trouble", ["In trouble ", h("span", { class: "faint" }, troubled.length ? String(troubled.length) : "")],
       troubled.length
-        ? h("ul", { class: "rows" }, troubled.sort(worst).slice(0, SHOWN_MAX).map((run) => troubledRun(run, known.why.get(run.run_id))))
+        ? h("ul", { class: "rows" }, troubled.sort(worst).slice(0, SHOWN_MAX).map((run) => troubledRun(run, known.why.get(run.run_id), known.plans.some((each) => each.run_id === run.run_id))))
         : h("p", { class: "faint" }, known.runs.length ? "Nothing: everybody at work moves." : "No run has been seen."),
       troubled.length > SHOWN_MAX && h("p", { class: "faint" }, `${troubled.length - SHOWN_MAX} more are in less trouble.`)),
     known.status.crews.length > 0 && section("crews", "Crews", crews(known)),
@@ -133,7 +134,9 @@ function health({ status, pauses, circuits, more }) {
     found.hold && notice("warn", "Hold.", `For ${span(found.hold_seconds_left)} nobody may get worse: ${found.hold}`),
     found.local_health > 1 && notice("warn", "Slow.", `crewd itself is: all thresholds × ${found.local_health.toFixed(1)}.`),
     pauses.map((each) => notice("warn", `Paused: ${each.scope}.`, [each.reason, each.by && `by ${each.by}`].filter(Boolean).join(" "))),
-    circuits.map((each) => notice("warn", `Left alone: ${each.key ?? each.name ?? ""}.`, [plain(each.state), each.why ?? each.reason].filter(Boolean).join(": "))),
+    circuits.map((each) => notice("warn", `Left alone: ${each.name}.`, each.state === "half_open" ? "One task tries whether it works again." : [
+      `Nothing is started for it after ${plain(each.opened_for || "failures")}; `,
+      each.probe_at ? ["tried again in ", h("span", { "data-until": String(each.probe_at) }, wholeSpan(Math.max(0, each.probe_at - now()))), "."] : "nobody knows until when."])),
     more && notice("calm", "Many runs.", `Only the first ${RUNS_MAX} are looked at here; the commands page through all of them.`));
 }
 
@@ -192,7 +195,7 @@ function newest(one, other) {
 
 const LINE = { dead: "bad", stale: "alert", unreadable: "odd", warn: "warn" };
 
-function troubledRun(run, why) {
+function troubledRun(run, why, planned) {
   const workers = [...(run.workers || [])].sort((a, b) =>
     (RANK[b.worker.level] ?? -1) - (RANK[a.worker.level] ?? -1) || (b.worker.silence_seconds || 0) - (a.worker.silence_seconds || 0));
   const bad = workers.filter((task) => RANK[task.worker.level] >= 2);
@@ -206,6 +209,7 @@ function troubledRun(run, why) {
     shown.map((task) => workerLine(run, task)),
     bad.length > shown.length && h("p", { class: "faint" }, link(runHash(run.run_id), `${bad.length - shown.length} more in trouble`)),
     !bad.length && !run.unread && reason(run, why),
+    planned && h("p", { "data-key": "plan" }, badge("planned", "recovery plan"), " ", link(runHash(run.run_id), "It was interrupted, and a plan waits for a person: approve or decline it")),
     well > 0 && h("p", { class: "faint" }, `${count(well, shown.length ? "other worker" : "worker")} ${well === 1 ? "is" : "are"} well`));
 }
 

@@ -161,7 +161,8 @@ function named(tasks, none) {
   return [shown.join(", "), tasks.length > shown.length ? ` and ${tasks.length - shown.length} more` : ""].join("");
 }
 
-function commandOf(each, action) {
+/** The exact command of one action of a plan, or that there is none. */
+export function commandOf(each, action) {
   const words = each.commands?.[action] || [];
   return words.length ? command(words) : h("span", { class: "faint" }, "no command is configured");
 }

@@ -8,6 +8,7 @@ import { badge, facts, link, notice, plain, runHash, section, table, ticked } fr
 import { askRun, OVER } from "./run.js";
 import { tabs, viewOf, within } from "./tabs.js";
 import { timeline } from "./timeline.js";
+import { commandOf } from "./views-recoveries.js";
 
 const ASK_MS = 1_200;
 const ROWS_MAX = 500;
@@ -62,6 +63,7 @@ function drawn(run, page, again) {
   const wide = Math.min(document.getElementById("content").clientWidth, 1344) - (innerWidth < 700 ? 32 : 52);
   const graph = dag(run.run_id, run.tasks, wide);
   const times = timeline(run.run_id, run.tasks, wide);
+  const latest = run.events.filter((each) => each.type !== "task.progressed").reverse().slice(0, 15);
   return [
     run.past && notice("calm", "Over.", "This run is only in the ledger any more: it is told as it was recorded."),
     run.unread && notice("odd", "Unreadable.", `Its files cannot be read: ${plain(run.unread)}. What is shown is what was read last.`),
@@ -73,7 +75,7 @@ function drawn(run, page, again) {
     !graph && run.tasks.length > TASKS_MAX && h("p", { class: "faint block" }, `${run.tasks.length} tasks are too many to draw; the table has them.`),
     times && section("timeline", "Timeline", times),
     section("tasks", ["Tasks ", h("span", { class: "faint" }, String(run.tasks.length))], taskTable(run)),
-    run.events.length > 0 && section("events", "Latest", h("ul", { class: "events" }, [...run.events].reverse().slice(0, 15).map(eventLine))),
+    latest.length > 0 && section("events", "Latest", h("ul", { class: "events" }, latest.map(eventLine))),
     exports(run),
   ];
 }
@@ -212,34 +214,49 @@ function commands(text) {
 function recovery(run, page, again) {
   const plan = run.plan;
   if (!plan || ["withdrawn", "verified"].includes(plan.state)) return null;
+  const able = ableTo(plan);
   return section("recovery", ["Recovery ", badge(plan.state)],
     h("div", { class: "card" },
       h("p", {}, `The run was found interrupted: ${plan.because}.`),
       facts([
-        ["Could go on", plan.resumable?.join(", ")],
-        ["Is kept", plan.preserved?.join(", ")],
-        ["Offers", plan.offers?.map(plain).join(", ")],
-        ["Decided by", plan.by],
+        ["Goes on", plan.resumable?.join(", ")],
+        ["Stays done", plan.preserved?.join(", ")],
+        ...(plan.offers || []).map((action) => [`To ${action}`, commandOf(plan, action)]),
+        ["Decided", plan.decided_by && [plan.decided_by, ", ", clock(plan.decided_at), plan.action && `: ${plan.action}`]],
+        ["Stands", plan.note],
+        ["Went wrong", plan.error],
         ["Proposed", clock(plan.created_at)],
       ]),
-      plan.state === "planned" && h("div", { class: "buttons" },
-        h("button", { type: "button", class: "primary", onclick: () => decide(plan, "approve", page, again) }, "Approve…"),
-        h("button", { type: "button", onclick: () => decide(plan, "decline", page, again) }, "Decline…"))));
+      plan.state === "planned" && !able.length && notice("warn", "No command is configured.", "Set recovery.command, reload crewd, and approve it then."),
+      h("div", { class: "buttons" },
+        plan.state === "planned" && able.length > 0 && h("button", { type: "button", class: "primary", onclick: () => decide(plan, "approve", page, again) }, "Approve…"),
+        plan.state === "planned" && h("button", { type: "button", onclick: () => decide(plan, "decline", page, again) }, "Decline…"),
+        plan.state === "failed" && link("#/recoveries", h("span", { class: "button" }, "See what its command said, or approve again")))));
+}
+
+/** The actions of a plan for which there is a command. */
+function ableTo(plan) {
+  return (plan.offers || []).filter((action) => plan.commands?.[action]?.length);
 }
 
 async function decide(plan, what, page, again) {
   const approve = what === "approve";
+  const able = ableTo(plan);
   const given = await page.ask({
     title: approve ? "Approve the recovery plan?" : "Decline the recovery plan?",
-    text: approve ? "It is applied once the run is found interrupted once more." : "Nothing is done for this interruption.",
+    text: approve
+      ? [h("p", {}, "Once the run is found interrupted once more, crewd runs exactly this, once:"),
+        facts(able.map((action) => [`To ${action}`, commandOf(plan, action)]))]
+      : "Nothing is done for this interruption. If the run is interrupted anew, there will be another plan.",
     fields: [
-      approve && plan.offers?.length > 1 && { name: "action", label: "Action", options: plan.offers.map((each) => [each, plain(each)]), required: true },
-      { name: "by", label: "Whose word this is", required: true, max: 128, value: sessionStorage.getItem(BY) || "" },
+      approve && able.length > 1 && { name: "action", label: "Action", options: able.map((each) => [each, plain(each)]), required: true },
+      { name: "by", label: "Your name", required: true, max: 128, value: sessionStorage.getItem(BY) || "" },
       { name: "reason", label: "Reason" },
     ].filter(Boolean),
     button: approve ? "Approve" : "Decline",
   });
   if (!given) return;
+  if (approve && able.length === 1) given.action = able[0];
   sessionStorage.setItem(BY, given.by);
   if (await page.act(() => page.post(`recoveries/${encodeURIComponent(plan.plan_id)}/${what}`, given))) again();
 }
@@ -249,7 +266,7 @@ function incidents(run) {
     h("ul", { class: "rows" }, run.incidents.slice(0, 20).map((each) =>
       h("li", { class: "card", "data-key": `${each.subject} ${each.cause}` },
         badge(each.severity), " ", each.task_id && [link(runHash(run.run_id, each.task_id), each.task_id), " "],
-        each.task_id && each.summary.startsWith(`${each.task_id} `) ? each.summary.slice(each.task_id.length + 1) : each.summary,
+        ticked(each.task_id && each.summary.startsWith(`${each.task_id} `) ? each.summary.slice(each.task_id.length + 1) : each.summary),
         h("span", { class: "faint" }, " since ", clock(each.opened_at), each.acknowledged_by && `, seen by ${each.acknowledged_by}`)))),
     h("p", {}, link("#/incidents", "Acknowledge or snooze them among the incidents")));
 }
@@ -263,7 +280,7 @@ function taskTable(run) {
     { title: "Task", cell: (task) => [link(runHash(run.run_id, task.task_id), task.task_id), task.title && task.title !== task.task_id && h("div", { class: "faint" }, task.title)] },
     { title: "State", class: "tight", cell: (task) => badge(task.mark, plain(task.state)) },
     { title: "Worker", class: "tight", cell: (task) => (task.worker ? badge(task.worker.level) : h("span", { class: "faint" }, "-")) },
-    attempted && { title: "Attempts", class: "number", cell: (task) => (task.attempts_max ? `${task.attempts.length} of ${task.attempts_max}` : String(task.attempt || "-")) },
+    attempted && { title: "Attempts", class: "number", cell: (task) => attemptsOf(task) || String(task.attempt || "-") },
     { title: "Took", class: "number", cell: (task) => took(task) },
     usage && { title: "Used", class: "number", cell: (task) => used(task.usage) || "-" },
     { title: "Why", cell: whyOf },
@@ -273,6 +290,12 @@ function taskTable(run) {
     table("Tasks of the run", columns, shown, (task) => task.task_id),
     run.tasks.length > shown.length && h("p", { class: "faint" }, `${run.tasks.length - shown.length} more: `, h("a", { href: address(`runs/${encodeURIComponent(run.run_id)}`) }, "all as JSON")),
   ];
+}
+
+/** "2 of 3"; of one that was redriven, and so has more than its first budget, the number alone. */
+function attemptsOf(task) {
+  const made = task.attempts.length;
+  return task.attempts_max ? (made > task.attempts_max ? String(made) : `${made} of ${task.attempts_max}`) : "";
 }
 
 function whyOf(task) {

@@ -1,7 +1,7 @@
 // One task, live: the evidence behind its verdict, what its agent does, what it writes, and what may be done about it.
 
 import { clock, count, h, moment, now, replace, span, thousands, used, wholeSpan } from "./dom.js";
-import { eventLine } from "./events.js";
+import { eventLine, iteration } from "./events.js";
 import { badge, facts, link, plain, runHash, section, table, ticked } from "./parts.js";
 import { askTask } from "./run.js";
 import { tabs, viewOf, within } from "./tabs.js";
@@ -10,6 +10,12 @@ import { Tail } from "./tail.js";
 const ASK_MS = 1_000;
 const OVER = ["completed", "dead_lettered", "cancelled", "skipped", "failed", "needs_attention"];
 const AT_WORK = ["running", "starting", "ending"];
+// Events that tell what a worker said by crewd-worker/1, and what it said that is no message.
+const SAID = {
+  "task.progressed": (data) => `iteration ${iteration(data)}`,
+  "worker.protocol_error": (data) => `${count(data.count, "line")} that ${data.count === 1 ? "is no message" : "are no messages"}: ${Object.keys(data.kinds || {}).map(plain).join(", ")}`,
+  "worker.exit_mismatch": (data) => `told a result, and ended with ${data.signal ? `signal ${data.signal}` : `exit ${data.exit_code}`}`,
+};
 
 export async function show(root, params, page) {
   const which = viewOf(params.query);
@@ -178,14 +184,14 @@ function doing(task) {
     ]) || h("p", { class: "faint" }, "Nothing is known of it yet.")));
 }
 
-/** What a worker that speaks the protocol has said of itself: its latest words of each kind. */
+/** What a worker that speaks the protocol has said of itself, its latest words. */
 function messages(task) {
-  const said = task.events.filter((each) => each.type.startsWith("worker.") && (each.data.message || each.data.text || each.data.progress !== undefined));
-  return said.length ? h("ul", { class: "plain" }, said.slice(-4).map((each) => h("li", {}, clock(each.ts), " ", plain(each.type), ": ", String(each.data.message || each.data.text || each.data.progress)))) : "";
+  const said = task.mode === "protocol" ? task.events.filter((each) => SAID[each.type]) : [];
+  return said.length ? h("ul", { class: "plain" }, said.slice(-4).map((each) => h("li", { "data-key": String(each.seq) }, clock(each.ts), " ", SAID[each.type](each.data)))) : "";
 }
 
 function attempts(task) {
-  const most = task.attempts_max ? ` of ${task.attempts_max}` : "";
+  const most = task.attempts_max >= task.attempts.length ? ` of ${task.attempts_max}` : ""; // more: it was redriven
   return section("attempts", ["Attempts ", h("span", { class: "faint" }, `${task.attempts.length}${most}`)],
     task.attempts.length
       ? table("Attempts", [

@@ -186,13 +186,18 @@ async def opened(state: Path, **options: Any) -> AsyncIterator[Workshop]:
 
 
 def marked(mark: str) -> list[int]:
-    """Pids of living processes that carry the mark of an attempt, seen from outside of crewd."""
+    """Pids of living processes that carry the mark of an attempt, seen from outside of crewd.
+
+    Runs of other tests, which go on beside this one, have the same names: theirs lie in the folder of another worker.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
                 environ = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
-                if f"CREWD_ATTEMPT={mark}".encode() in environ:
+                folder = next((each for each in environ if each.startswith(b"CREWD_ATTEMPT_DIR=")), b"")
+                if f"CREWD_ATTEMPT={mark}".encode() in environ and f"{worker}/".encode() in folder:
                     found.append(int(name))
     return found
 

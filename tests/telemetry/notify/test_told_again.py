@@ -284,3 +284,60 @@ async def test_what_a_former_crewd_noted_of_what_it_told_is_understood() -> None
             later(world, 4 * HOURS + 61)
             await world.until(lambda: len(receiver.got) == 1)
             assert told(receiver) == [("opened", "reminder", "critical")]
+
+
+@pytest.mark.parametrize("severity", ["critical", "warning"])
+@in_loop
+async def test_what_is_news_again_is_told_again_once_and_not_to_who_has_seen_it(severity: str) -> None:
+    world = World()
+    with Receiver() as receiver:
+        world.options = World(url=receiver.url).options
+        async with world:
+            await world.settle()
+            world.log.open("r/a", severity=severity)
+            world.log.open("r/b", severity=severity)
+            await world.until(lambda: len(receiver.got) == 2)
+            for subject in ("r/a", "r/b"):
+                world.log.set(subject, anew=1, acknowledged_at=NOON if subject == "r/b" else None)
+                world.log.update(subject, change="snooze_over", anew=1, acknowledged=subject == "r/b")
+            await world.until(lambda: len(receiver.got) == 3)
+            await world.settle()
+        async with world:
+            await world.settle()
+            world.log.update("r/a", change="kind", anew=1)
+            await world.settle()
+        assert told(receiver)[2:] == [("opened", "anew", severity)]
+        assert receiver.got[-1]["text"].startswith(f"crewd: again {severity}: dead of r/a")
+
+
+@in_loop
+async def test_more_that_happens_before_a_message_went_out_is_in_it() -> None:
+    with Receiver(500, 200) as receiver:
+        async with World(url=receiver.url, rate_per_minute=0.001, burst=1) as world:
+            await world.settle()
+            world.log.open("r/x")
+            await world.until(lambda: len(receiver.got) == 2)
+            world.log.open("r/a", summary="8 died")
+            await world.settle()
+            world.log.set("r/a", anew=1, summary="9 more died")
+            world.log.update("r/a", change="more", anew=1)
+            await world.settle()
+            later(world, 120_000.0)
+            await world.until(lambda: len(receiver.got) == 3)
+            assert "9 more died" in receiver.got[-1]["text"]
+
+
+@pytest.mark.parametrize("noted", ["{", '{"seq": "x"}', '{"seq": 3, "told": 7}', "null"])
+@in_loop
+async def test_a_note_that_nobody_understands_silences_no_channel(noted: str) -> None:
+    world = World()
+    with Receiver() as receiver:
+        world.options, world.remembered = World(url=receiver.url).options, noted
+        world.log.open("r/a")
+        async with world:
+            await world.until(lambda: len(receiver.got) == 1)
+            world.log.open("r/b")
+            await world.until(lambda: len(receiver.got) == 2)
+        async with world:
+            await world.settle()
+        assert told(receiver) == [("opened", "", "critical")] * 2
