@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -15,13 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from crewd import assembly, tasks
 from crewd.config.folders import state_folder
-from crewd.config.load import Loaded, changes
-from crewd.detection.explain import explain
+from crewd.config.load import Loaded
 from crewd.engine.applying import Applier
 from crewd.engine.lookout import Lookout
 from crewd.engine.patrol import Patrol
 from crewd.engine.witness import PIDFDS_MAX, Witness
-from crewd.errors import CrewdError, SettingsError
+from crewd.errors import CrewdError
 from crewd.host.chance import roll
 from crewd.host.clock import Clock, SystemClock
 from crewd.host.files import free_bytes, write_atomically
@@ -33,28 +29,21 @@ from crewd.ledger.batch import Batch, Memory
 from crewd.ledger.errors import LedgerError
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.reader import Reader
-from crewd.model.asking import Actions, IncidentActions, OutputPiece
 from crewd.model.event import Event
 from crewd.model.moment import rfc3339
-from crewd.model.recovery import Recoveries
-from crewd.model.report import RoundReport
-from crewd.model.snapshot import Snapshot
-from crewd.sources.source import Source
-from crewd.sources.watch import Watch, WatchOptions
 from crewd.tasks import Tasks
 from crewd.telemetry import logs, loop_lag
 from crewd.telemetry.exposition import Exposition
-from crewd.telemetry.last_hour import LastHour
 from crewd.telemetry.listener import Listener
 from crewd.telemetry.log_listener import LogListener
 from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.notify.service import Notifications
 from crewd.telemetry.redact import Redactor
 from crewd.telemetry.sinks.service import Sinks
+from crewd.upkeep import Stop, compare_watchdog, hints, prune, reloads, until_stopped
 from crewd.web.broadcast import Broadcast, BroadcastOptions
+from crewd.wired import Daemon
 
-PRUNE_EVERY = 3600.0
-HINT_PAUSE = 1.0  # file events wake at most one round in so many seconds
 DAEMON_FILE = "daemon.json"  # where commands find the running daemon
 THREADS = 16
 SOCKET_FILE = "crewd.sock"
@@ -65,143 +54,6 @@ log = structlog.get_logger("crewd.daemon")
 
 class CannotListen(CrewdError):
     """The address of the web pages is taken or not this machine's."""
-
-
-class _Stop(Exception):
-    """Raised into the group of the daemon's tasks: the others are cancelled, and the parts closed in reverse."""
-
-
-@dataclass(eq=False)
-class Daemon:
-    """One crewd, wired: what the web pages are answered from, and the listener that the service manager has."""
-
-    loaded: Loaded
-    state: Path
-    clock: Clock
-    ledger: Ledger
-    patrol: Patrol
-    metrics: Metrics
-    exposition: Exposition
-    history: Reader
-    redactor: Redactor
-    notifier: Notifier
-    sinks: Sinks | None
-    notifications: Notifications
-    applier: Applier
-    broadcast: Broadcast
-    hour: LastHour = field(default_factory=LastHour)
-    environ: Mapping[str, str] = field(default_factory=dict)
-    tasks: Tasks | None = None  # None: crewd only watches
-    reread: Callable[[], Loaded] | None = None
-    url: str = ""
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    handed_over: bool = False
-
-    @property
-    def allowed_hosts(self) -> Sequence[str]:
-        http = self.loaded.settings.http
-        return (*http.allowed_hosts, http.host)
-
-    def snapshot(self) -> Snapshot:
-        return self.patrol.picture.snapshot
-
-    def explain(self, run_id: str, task_id: str) -> Mapping[str, Any] | None:
-        """Lay out the evidence on a worker; None: it is no worker now."""
-        snapshot = self.snapshot()
-        view = snapshot.runs.get(run_id)
-        for worker in view.workers if view is not None else ():
-            if worker.task_id == task_id and view is not None:
-                laid_out: dict[str, Any] = msgspec.to_builtins(explain(view, worker, snapshot))
-                return laid_out
-        return None
-
-    @property
-    def actions(self) -> Actions | None:
-        return self.tasks.actions if self.tasks is not None else None
-
-    @property
-    def incidents(self) -> IncidentActions:
-        return self.patrol.desk
-
-    @property
-    def recoveries(self) -> Recoveries:
-        return self.applier
-
-    @property
-    def token(self) -> str:
-        token = self.loaded.settings.http.token
-        return token.get_secret_value() if token is not None else ""
-
-    async def reload(self) -> bool:
-        return await reload_settings(self)
-
-    def now(self) -> float:
-        return self.clock.read().wall
-
-    def look_back(self) -> Reader:
-        return Reader.open(self.state)
-
-    async def prune(self, before: float, *, actor: str) -> int:
-        """Forget what is older and settled; that it was forgotten, and who wanted it, is told."""
-        rows = 0
-        while deleted := await self.ledger.prune(before, past_before=before):
-            rows += deleted
-        data = {"before": rfc3339(before), "rows": rows}
-        await _tell(self, Event("history.pruned", self.clock.read().wall, data, actor=actor))
-        return rows
-
-    def log_level(self) -> tuple[str, str]:
-        return logs.level(), self.loaded.settings.log.level
-
-    async def set_log_level(self, level: str, *, actor: str) -> None:
-        """Log from this level on. Who asked is told in the log itself, at the more talkative of the two levels."""
-        former = logs.level()
-        if logs.LEVELS[level] < logs.LEVELS[former]:
-            logs.set_level(level)
-        if level != former:
-            data = {"level": level, "former": former}
-            await _tell(self, Event("daemon.log_level_changed", self.clock.read().wall, data, actor=actor))
-        logs.set_level(level)
-
-    def output(
-        self, run_id: str, task_id: str, attempt: int, stream: str, offset: int, limit: int
-    ) -> OutputPiece | None:
-        """Read what an attempt of a managed task wrote."""
-        if self.tasks is None:
-            return None
-        return self.tasks.output(run_id, task_id, attempt, stream, offset, limit)
-
-    def hand_over(self) -> None:
-        """End, and leave every worker to the next crewd."""
-        self.handed_over = True
-        self.stop.set()
-
-    def http_observed(self, route: str, method: str, code: int, seconds: float) -> None:
-        self.metrics.http_observed(route, method, code, seconds)
-
-    def on_events(self, events: Sequence[Event]) -> None:
-        """The service manager hears of rounds alone."""
-
-    def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
-        """Only a complete round proves life: a hung loop with a live timer would look well."""
-        self.notifier.status(sentence(snapshot))
-        self.notifier.watchdog()
-
-
-def sentence(snapshot: Snapshot) -> str:
-    """Say in one sentence how everyone is."""
-    levels: dict[str, int] = {}
-    for view in snapshot.runs.values():
-        for worker in view.workers:
-            level = worker.standing.level.value
-            levels[level] = levels.get(level, 0) + 1
-    workers = ", ".join(f"{count} {level}" for level, count in sorted(levels.items()))
-    letters = sum(count for count, _ in snapshot.dead_letters.values())
-    doubt = snapshot.health.brake or snapshot.health.hold
-    return (
-        f"{len(snapshot.runs)} runs, {sum(levels.values())} workers{': ' if workers else ''}{workers}; "
-        f"{letters} dead letters{'; ' if doubt else ''}{doubt}"
-    )
 
 
 async def serve(
@@ -226,7 +78,7 @@ async def serve(
         daemon.stop = stop or daemon.stop
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_until_stopped(daemon), name="signals")
+                tasks.create_task(until_stopped(daemon), name="signals")
                 if daemon.tasks is not None:
                     # Whoever a predecessor left is accounted for before anything else is begun.
                     await daemon.tasks.open()
@@ -234,10 +86,10 @@ async def serve(
                 await daemon.patrol.round()
                 await _listen(daemon, stack)
                 tasks.create_task(daemon.patrol.run(), name="patrol")
-                tasks.create_task(_hints(daemon.patrol, loaded.settings.sources.watch), name="hints")
+                tasks.create_task(hints(daemon.patrol, loaded.settings.sources.watch), name="hints")
                 tasks.create_task(loop_lag.measure(daemon.clock, daemon.metrics.loop_lag_observed), name="loop lag")
-                tasks.create_task(_prune(daemon), name="retention")
-                tasks.create_task(_reloads(daemon), name="reloads")
+                tasks.create_task(prune(daemon), name="retention")
+                tasks.create_task(reloads(daemon), name="reloads")
                 if daemon.sinks is not None:
                     tasks.create_task(daemon.sinks.run(), name="sinks")
                 tasks.create_task(daemon.notifications.run(), name="notifications")
@@ -246,11 +98,11 @@ async def serve(
                 if daemon.tasks is not None:
                     _run_tasks(daemon, daemon.tasks, tasks)
                 daemon.notifier.ready()
-                _compare_watchdog(daemon)
+                compare_watchdog(daemon)
                 log.info("daemon.ready", url=daemon.url, state=str(daemon.state))
                 if on_ready is not None:
                     on_ready(daemon)
-        except* _Stop:
+        except* Stop:
             log.info("daemon.stopping")
         except* CrewdError as group:
             raise group.exceptions[0] from None
@@ -272,9 +124,9 @@ async def _wire(
     redactor = Redactor(assembly.secrets(settings))
     logs.configure(assembly.log_options(settings), environ=environ, redactor=redactor)
     notifier = Notifier(environ)
-    notifier.extend_timeout(60)  # a large ledger is checked before anything else
     state = state_folder(environ, settings.ledger.folder)
-    ledger = Ledger.open(state, clock)
+    with notifier.starting():  # a large ledger is checked, and brought to the present schema, before anything else
+        ledger = Ledger.open(state, clock)
     stack.push_async_callback(ledger.close)
     history = Reader.open(state)
     stack.callback(history.close)
@@ -353,7 +205,7 @@ def _wire_applier(
         recovering=patrol.recovering,
         ledger=ledger,
         clock=patrol.clock,
-        tell=_Teller(patrol).tell,
+        tell=Teller(patrol).tell,
         pending=lambda: patrol.recorder.tidings,
         environ={name: environ[name] for name in passed if name in environ},
         roll=roll,
@@ -374,7 +226,7 @@ def _wire_tasks(daemon: Daemon, environ: Mapping[str, str], memory: Memory) -> T
         daemon.history,
         daemon.redactor,
         memory,
-        heard=_Teller(patrol).tell,
+        heard=Teller(patrol).tell,
         violated=daemon.metrics.invariant_violated,
         letter_added=lambda letter: patrol.letters.note(letter, patrol.pace.running),
         letter_closed=patrol.letters.forget,
@@ -403,7 +255,7 @@ def _run_tasks(daemon: Daemon, ring: Tasks, group: asyncio.TaskGroup) -> None:
 
 
 @dataclass(slots=True, eq=False)
-class _Teller:
+class Teller:
     """Lets everybody hear what happened to managed runs, and the patrol look soon."""
 
     patrol: Patrol
@@ -469,131 +321,3 @@ def _affordable(wanted: int, descriptors: int) -> int:
             remedy="raise LimitNOFILE, or lower http.connections_max",
         )
     return connections
-
-
-def _compare_watchdog(daemon: Daemon) -> None:
-    """A round that comes less often than the service manager's patience would be a restart loop."""
-    patience, interval = daemon.notifier.watchdog_interval, daemon.patrol.options.interval
-    if patience is not None and patience < 2 * interval:
-        log.warning(
-            "daemon.watchdog_too_short",
-            watchdog_seconds=patience,
-            patrol_interval=interval,
-            remedy="raise WatchdogSec to at least three times patrol.interval, or lower patrol.interval",
-        )
-
-
-async def _until_stopped(daemon: Daemon) -> None:
-    """Wait for the wish to end. Then workers are given time to end by themselves, unless they are handed over."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop.set)
-    try:
-        await daemon.stop.wait()
-        if daemon.tasks is not None and not daemon.handed_over:
-            settings = daemon.loaded.settings.tasks
-            daemon.notifier.status("stopping: waits for the attempts that run")
-            # Whoever pressed ^C wonders why nothing happens.
-            log.info("daemon.draining", seconds=settings.drain_timeout, remedy="a second SIGTERM or ^C does not wait")
-            # A second wish to end is answered at once: what runs is stopped, and tried again by the next crewd.
-            daemon.stop.clear()
-            await daemon.tasks.scheduler.close(
-                settings.drain_timeout, lambda: daemon.notifier.extend_timeout(30), daemon.stop
-            )
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-    raise _Stop
-
-
-async def _hints(patrol: Patrol, enabled: bool) -> None:
-    """Wake the patrol when files change. It would look anyway, a little later."""
-    async with Watch(options=WatchOptions(enabled=enabled)) as watch:
-        while True:
-            watch.aim([path for source in patrol.lookout.sources for path in source.watch_paths()])
-            hint = await watch.changed(patrol.options.interval)
-            patrol.overflows += hint.overflows
-            for problem in hint.problems:
-                log.warning("watch.problem", problem=problem)
-            if hint.changed:
-                patrol.wake.set()
-                await asyncio.sleep(HINT_PAUSE)
-
-
-async def _prune(daemon: Daemon) -> None:
-    """Forget events that are older than the retention, a few at a time."""
-    while True:
-        kept = daemon.loaded.settings.ledger
-        if kept.retention:
-            now = daemon.clock.read().wall
-            past_before = now - kept.history_retention if kept.history_retention else None
-            try:
-                await daemon.ledger.prune(now - kept.retention, past_before=past_before)
-            except LedgerError as error:
-                log.error("retention.failed", error=str(error))  # noqa: TRY400 - the message says it all
-        await asyncio.sleep(PRUNE_EVERY)
-
-
-async def _reloads(daemon: Daemon) -> None:
-    """SIGHUP: load the settings again, and take them over only if all of them are sound."""
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, asked.set)
-    try:
-        while True:
-            await asked.wait()
-            asked.clear()
-            daemon.notifier.reloading(round(daemon.clock.read().mono * 1e6))
-            await reload_settings(daemon)
-            daemon.notifier.ready()
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-
-
-async def reload_settings(daemon: Daemon) -> bool:
-    """Load the settings again. Whatever can fail does so before anything is touched; False: all stays as it was."""
-    at = daemon.clock.read().wall
-    if daemon.reread is None:
-        return False
-    try:
-        loaded = daemon.reread()
-        settings = loaded.settings
-        options, thresholds = assembly.patrol_options(settings), assembly.thresholds(settings)
-        overrides, recovery = assembly.overrides(settings), assembly.recovery_options(settings)
-        channels = assembly.notify_options(settings, daemon.environ)
-    except (SettingsError, ValueError) as error:
-        daemon.metrics.reload_result(False, at)
-        daemon.notifier.status(f"reload failed, the old settings stay: {error}")
-        log.error("daemon.reload_failed", error=str(error))  # noqa: TRY400 - the message says it all
-        await _tell(daemon, Event("daemon.reload_failed", at, {"error": str(error)}))
-        return False
-    difference = changes(daemon.loaded.settings, settings)
-    patrol = daemon.patrol
-    patrol.options, patrol.thresholds, patrol.overrides = options, thresholds, overrides
-    patrol.pace.interval, patrol.pace.warn_after = options.interval, thresholds.warn_after
-    patrol.picture.thresholds = thresholds
-    patrol.book.judge_all()
-    more: tuple[Source, ...] = ()
-    if daemon.tasks is not None:
-        daemon.tasks.reload(settings, daemon.environ, daemon.state)
-        more = (daemon.tasks.source,)
-    patrol.lookout.discover = assembly.discoverer(settings, daemon.state, more)
-    patrol.lookout.timeout = options.look_timeout
-    patrol.recovering.reload(recovery)
-    await patrol.lookout.find()
-    logs.set_level(settings.log.level)
-    daemon.redactor.learn(*assembly.secrets(settings))
-    daemon.notifications.reload(channels)
-    daemon.loaded = replace(loaded)
-    daemon.metrics.reload_result(True, at)
-    data = {"changed": list(difference.changed), "need_restart": list(difference.need_restart)}
-    log.info("daemon.reloaded", **data)
-    await _tell(daemon, Event("daemon.reloaded", at, data))
-    patrol.wake.set()
-    return True
-
-
-async def _tell(daemon: Daemon, event: Event) -> None:
-    with contextlib.suppress(LedgerError):  # degraded already, and told so
-        events = await daemon.ledger.commit(Batch(events=(event,)))
-        daemon.patrol.audience.hear(events)

@@ -9,6 +9,7 @@ settings.register_profile("crewd", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "crewd"))
 
-# Where nobody set logs up, structlog paints each traceback with everything that its frames hold: seconds, in which the
-# loop of the test stands still.
-structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
+# Where nobody set logs up, structlog paints each traceback with everything that its frames hold: seconds, in which
+# the loop of the test stands still.
+PLAIN = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[PLAIN])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crewd.config.load import Loaded
     from crewd.demo.clock import SuspendableClock
     from crewd.demo.play import Script
+    from crewd.wired import Daemon
 
 # So that levels change within half a minute. Seconds.
 SHORT = {
@@ -95,7 +96,7 @@ async def _watch_a_play(folder: Path, loaded: "Loaded", script: "Script", length
     loop = asyncio.get_running_loop()
     screen = _screen(no_color, stop)
 
-    def ready(running: daemon.Daemon) -> None:
+    def ready(running: "Daemon") -> None:
         # There is nothing to load again: a terminal that is closed ends the demo.
         loop.add_signal_handler(signal.SIGHUP, stop.set)
         screen.say(_where_to_look(folder, running.url))

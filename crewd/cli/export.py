@@ -1,5 +1,6 @@
 """`crewd export`: one run with all that is recorded of it, as a file."""
 
+import os
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -12,6 +13,7 @@ from crewd.cli.options import config_option, state_option
 from crewd.cli.picture import API
 from crewd.cli.text import clean
 from crewd.errors import CrewdError, DaemonUnreachable, NothingMatched, Refused
+from crewd.sources.names import ID
 
 FORMATS = ("json", "jsonl", "csv", "md")
 
@@ -33,7 +35,7 @@ def export(
     place = find(state_dir, config_file)
     form = form or _form_of(output)
     path = _path(output, run, form)
-    if path is not None and not force and path.exists():
+    if path is not None and not force and os.path.lexists(path):
         raise Refused(f"{path} is there already: name another file, or say --force to replace it")
     pieces = _pieces(place, run, form)
     # The first piece before the file is begun: what cannot be exported leaves nothing behind.
@@ -56,7 +58,12 @@ def _path(output: str | None, run: str, form: str) -> Path | None:
     if output in (None, "-"):
         return None
     path = Path(str(output))
-    return path / f"{run}.{form}" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    # The name of the file comes from the run: one that is no name would lead to another folder.
+    if not ID.fullmatch(run):
+        raise NothingMatched(f"no run {run!r} is in the history; `crewd history runs` lists those there are")
+    return path / f"{run}.{form}"
 
 
 def _write(path: Path, pieces: Iterator[bytes], force: bool) -> None:

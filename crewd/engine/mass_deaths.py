@@ -52,13 +52,14 @@ class MassDeaths:
     _together: frozenset[str] = frozenset()  # gone within one window, and too many for chance
     _ended: int = 0  # all who were members, or died just before the others, while it lasts
     _recalled: bool = False  # a former crewd opened it, and its members are not met again yet
+    _former: bool = False  # a former crewd opened it
     _oom_kills: int | None = None
     _oom_at: float | None = None
 
     def recall(self, incident: Incident) -> None:
         """Take over the mass of a former crewd."""
         if (incident.subject, incident.cause) == (ABOUT_ALL, MASS_DEATH):
-            self._recalled, self.cause = True, incident.kind
+            self._recalled, self._former, self.cause = True, True, incident.kind
 
     def note_oom_kills(self, count: int | None, mono: float) -> None:
         """Take in how many processes the kernel has ended for want of memory, since it was started; None: unknown."""
@@ -69,12 +70,8 @@ class MassDeaths:
     def look(self, gone: Iterable[tuple[str, float]], minimum: int, window: float, mono: float) -> None:
         """See who is gone: subject, and since when. More than `minimum` within `window` seconds are a mass."""
         self._window, self._minimum = window, minimum
-        # Whose death could not be concluded so far (unreadable files, a crewd that holds back) may be told together now.
-        recent = frozenset(
-            subject
-            for subject, since in gone
-            if mono - since <= window or not self._is_told(subject)
-        )
+        # Whose death could not be concluded so far, as of unreadable files, may be told together with others now.
+        recent = frozenset(subject for subject, since in gone if mono - since <= window or not self._is_told(subject))
         self._together = recent if len(recent) > minimum else frozenset()
 
     def sift(
@@ -111,7 +108,7 @@ class MassDeaths:
         if self._are_many(minimum) and (late or self._together <= self._waiting.keys() | self.members.keys() | alone):
             self._begin_wave(len(alone), probe, mono)
         if not self.members and not self._recalled:
-            self.cause, self._ended, self._first = "", 0, True
+            self.cause, self._ended, self._first, self._former = "", 0, True, False
 
     def incidents(self, wall: float, hold: bool) -> list[Incident]:
         """The one incident of them all. `hold`: a crewd that has just started has not met all of them again."""
@@ -177,14 +174,15 @@ class MassDeaths:
     def _gathers(self, entry: Entry, worker: Worker, is_news: bool, mono: float) -> bool:
         """Whether a death waits for others."""
         subject = subject_of(entry.run.run_id, worker.task.task_id)
-        if subject not in self._together and subject not in self._waiting:
+        of_former = self._former and not is_news and bool(self.members)  # the former crewd told of it with the others
+        if not of_former and subject not in self._together and subject not in self._waiting:
             return False
         claim = worker.task.claim
         pid = claim.pid if claim is not None else 0
         dead = _Dead(entry.run.run_id, worker.task.task_id, entry.run.crew, pid, worker.process.why, is_news)
         since, dead = self._waiting.setdefault(subject, (mono, dead))
-        follows = not dead.is_news or mono - self._wave_at <= self._window
-        if self.members and subject in self._together and follows:
+        follows = self.members and subject in self._together and mono - self._wave_at <= self._window
+        if follows or of_former:
             self.members[subject] = dead  # it follows the others
             self._wave.add(subject)
             self._waiting.pop(subject)

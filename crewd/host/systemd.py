@@ -1,8 +1,10 @@
 """The service manager's side of systemd: what sd_notify(3) says, without its library."""
 
+import contextlib
 import os
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 
 # A full queue of the manager must not stop a round. The one-time messages matter more than the repeated ones.
 PATIENCE = 0.05
@@ -52,6 +54,28 @@ class Notifier:
     def extend_timeout(self, seconds: float) -> None:
         """Ask for this much more time from now, to start or to stop."""
         self._send(f"EXTEND_TIMEOUT_USEC={max(0, round(seconds * 1e6))}", PATIENCE)
+
+    @contextlib.contextmanager
+    def starting(self, seconds: float = 60.0, at_most: float = 7200.0) -> Iterator[None]:
+        """Ask for more time again and again, while something in this thread takes long whose length nobody knows.
+
+        `seconds` each time, `at_most` all together: whatever hangs is not waited for without end.
+        """
+        done = threading.Event()
+
+        def ask() -> None:
+            for _ in range(max(1, int(2 * at_most / seconds))):
+                self.extend_timeout(seconds)
+                if done.wait(seconds / 2):
+                    return
+
+        asking = threading.Thread(target=ask, name="asks for time", daemon=True)
+        asking.start()
+        try:
+            yield
+        finally:
+            done.set()
+            asking.join()
 
     def _send(self, message: str, patience: float) -> None:
         if self._address is None:

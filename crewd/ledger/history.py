@@ -29,10 +29,6 @@ V = TypeVar("V")
 AT_WORK = "at_work"
 PROBLEMS_MAX = 20  # that are named
 ENDLESS = 2**62  # above every number of an event
-# Whenever the ledger works again it is told how many were given up meanwhile.
-DROPPED = (
-    "SELECT coalesce(sum(json_extract(data, '$.events_dropped')), 0) FROM events WHERE type = 'daemon.recovered'"
-)
 # What came back after a failure told how much had been given up meanwhile.
 _DROPPED = "SELECT sum(json_extract(data, '$.events_dropped')) FROM events WHERE type = 'daemon.recovered'"
 TABLES = ("attempts", "outcomes", "run_history")
@@ -92,7 +88,6 @@ def stats(connection: apsw.Connection, path: Path) -> HistoryStats:
         _, last_at = connection.execute("SELECT seq, at FROM events ORDER BY seq DESC LIMIT 1").get or (0, None)
         counts = [int(connection.execute(f"SELECT count(*) FROM {table}").get) for table in TABLES]  # noqa: S608
         events = int(connection.execute("SELECT count(*) FROM events").get)
-        dropped = int(connection.execute(DROPPED).get)
         dropped = connection.execute(_DROPPED).get or 0
         corrupt = sum(1 for table in TABLES for _ in _damaged(connection, table))
     return HistoryStats(
@@ -205,7 +200,9 @@ def _differences(connection: apsw.Connection, aside: apsw.Connection, table: str
     one, other = next(held, None), next(folded, None)
     while one is not None or other is not None:
         if one is not None and (other is None or one[0] < other[0]):
-            yield f"{table}: {_name(one)} is kept, and no event tells of it"
+            # Forgotten, and begun anew, while an event of before was left: one from a time when the clock was ahead.
+            if not _older(aside, table, one):
+                yield f"{table}: {_name(one)} is kept, and no event tells of it"
             one = next(held, None)
         elif other is not None and (one is None or other[0] < one[0]):
             if not _older(connection, table, other):
@@ -218,7 +215,7 @@ def _differences(connection: apsw.Connection, aside: apsw.Connection, table: str
 
 
 def _older(connection: apsw.Connection, table: str, row: Row) -> bool:
-    """Whether the same thing is kept under an event that is no longer there, so that it was made of more."""
+    """Whether the same thing stands there under an event from before, so that it was made of more."""
     names = {"attempts": 3, "outcomes": 2, "run_history": 1}[table]
     key = ("run_id", "task_id", "attempt")[:names]
     where = " AND ".join(f"{name} = ?" for name in key)

@@ -23,8 +23,9 @@ _SELECT_ENDED = """SELECT * FROM managed_runs AS run WHERE ended_at < ?
     AND NOT EXISTS (SELECT 1 FROM letters WHERE run_id = run.run_id AND state = 'open')
     AND NOT EXISTS (SELECT 1 FROM work WHERE state = 'leased' AND key > run.run_id || '/' AND key < run.run_id || '0')
     ORDER BY ended_at LIMIT 1"""
-# A row is not forgotten before all its events are: verifying would miss it. A run that is gone from disk never ends.
-_PAST = "(ended_at < ?1 OR (ended_at IS NULL AND vanished = 1 AND created_at < ?1))"
+# A row is not forgotten before all its events are: verifying would miss it. A run that is gone from disk never ends,
+# and of one of which nothing but that was heard, nobody knows when it began.
+_PAST = "(ended_at < ?1 OR (ended_at IS NULL AND vanished = 1 AND coalesce(created_at, 0) < ?1))"
 _PAST_IDS = f"SELECT run_id FROM run_history WHERE {_PAST}"  # noqa: S608 -- of constants
 _SELECT_PAST = f"SELECT * FROM run_history WHERE {_PAST} AND last_seq <= ?2 ORDER BY first_seq LIMIT 1"  # noqa: S608
 _DELETE_LOGS = """DELETE FROM logs WHERE (log, position) IN

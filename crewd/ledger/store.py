@@ -23,6 +23,7 @@ from crewd.ledger.opening import (
 )
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.rows import Statement, prepare
+from crewd.ledger.schema import PAGE_SIZE
 from crewd.model.work import WorkError
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class Store:
         self._path = path
         self._options = options
         self._wal_pages = 0
+        self._in_vain: tuple[int, str] | None = None  # pages of the log when readers were waited for in vain; why
         self.history_missed = 0  # events since then that did not get into the history: a row of it is damaged
         self._connection: apsw.Connection | None = None
         # After a failure the former connection stays open, unused, until its successor is: were it the last one,
@@ -102,13 +104,22 @@ class Store:
         if self._connection is None or self._wal_pages < self._options.checkpoint_pages:
             return
         # Readers may keep the log from being used again from its start. Only one that has grown far is waited for.
+        # Where that was in vain not again at every commit, which would wait each time, but when it has grown further.
         long = log.size(self._path) > self._options.wal_bytes_max
-        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if long else apsw.SQLITE_CHECKPOINT_PASSIVE
+        further = self._options.wal_bytes_max // PAGE_SIZE // 4
+        in_vain = self._in_vain if long else None
+        waits = long and (in_vain is None or not in_vain[0] <= self._wal_pages < in_vain[0] + further)
+        mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if waits else apsw.SQLITE_CHECKPOINT_PASSIVE
         try:
-            self._connection.wal_checkpoint("main", mode)
+            pages, moved = self._connection.wal_checkpoint("main", mode)
+            if in_vain is not None and not waits and moved < pages:
+                raise LedgerFailed(in_vain[1])  # as before: they are still there
+            self._in_vain = None if waits else in_vain
             self._wal_pages = 0
         except FAULTS as error:
-            raise LedgerFailed(f"{self._path}: cannot be brought up to its log: {words(error)}") from error
+            why = f"{self._path}: cannot be brought up to its log: {words(error)}"
+            self._in_vain = (self._wal_pages, why) if waits and isinstance(error, apsw.BusyError) else None
+            raise LedgerFailed(why) from error
 
     def size(self) -> int:
         """Bytes of the main file and its log. Callable from any thread."""

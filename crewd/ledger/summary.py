@@ -12,6 +12,7 @@ from typing import Any
 
 import apsw
 
+from crewd.errors import UsageProblem
 from crewd.model.history import TREND_SLOTS, UNSUCCESSFUL, HistoryQuery, Quantiles, SummaryGroup
 from crewd.model.run import Usage
 from crewd.policy.summary import rank
@@ -19,6 +20,7 @@ from crewd.policy.summary import rank
 TABLES = {"attempt": "attempts", "task": "outcomes"}
 FILTERS = ("crew", "runtime", "executor", "model", "task_type")  # of the query: a column each
 SCAN_SHARE = 10  # from one row in so many on, reading the whole table is quicker than by its index
+KINDS_MAX = 10_000  # groups of the finest names, outcomes and error classes: each takes kilobytes and 0.1 ms
 FIRST_MARK = 64  # marks are characters: none below this one,
 SURROGATES, SURROGATES_MANY = 0xD800, 0x800  # and none of those that are no characters
 # A row's variants as one value, "model=opus,prompt=b"; their order is that of their names.
@@ -44,6 +46,8 @@ def summary(
 
     `level`: "attempt" or "task"; `group_by`: of model/history.GROUPS; of the query count crew, runtime, executor,
     model and task_type. The group of the key {} comes first, also where nothing ended.
+
+    Raises UsageProblem where there would be too many groups for anybody to read.
     """
     with _picked(connection, since, until, level, group_by, query or HistoryQuery()):
         kinds = _kinds(connection, len(group_by))
@@ -84,6 +88,11 @@ def _picked(
             f"INSERT OR IGNORE INTO kinds ({', '.join(names)}) SELECT {', '.join(values)} FROM {rows}",  # noqa: S608
             bindings,
         )
+        if (kinds := connection.execute("SELECT count(*) FROM temp.kinds").get) > KINDS_MAX:
+            raise UsageProblem(
+                f"grouped by {', '.join(group_by)} what ended falls into {kinds} groups, and {KINDS_MAX} are told at "
+                "most; give fewer names to group by, a shorter window, or a value of one of them"
+            )
         connection.execute(
             f"CREATE TEMP TABLE picked AS SELECT (SELECT kind FROM kinds WHERE {same}) AS kind, {slot} AS slot, "  # noqa: S608
             f"duration_seconds AS duration, queue_seconds AS queue, {', '.join(_USAGE)} FROM {rows}",

@@ -4,6 +4,7 @@ A run is told as the API tells a managed one; of an observed one as much of that
 says why (the command, the page) says it with these words.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,11 +51,12 @@ def causes(body: Mapping[str, Any]) -> list[Cause]:
 def waits(body: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...]]]:
     """Say why tasks that have not ended and are not at work wait: each reason with its tasks, most tasks first."""
     held = body.get("held") or {}
+    states = {each["task_id"]: each["state"] for each in body["tasks"]}
     reasons: dict[str, list[str]] = {}
     for task in body["tasks"]:
         if task["state"] in (*ENDED, *AT_WORK, "blocked"):
             continue
-        why = str(held.get(task["task_id"]) or _failed(task) or task["why"] or _missing(task, body))
+        why = str(held.get(task["task_id"]) or _failed(task) or task["why"] or _missing(task, states))
         reasons.setdefault(why, []).append(task["task_id"])
     found = [(why, tuple(names)) for why, names in reasons.items()]
     return sorted(found, key=lambda each: -len(each[1]))
@@ -101,9 +103,7 @@ def _likeness(task: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _cause(tasks: Mapping[str, Any], names: Sequence[str], after: Mapping[str, Sequence[str]]) -> Cause:
-    held: dict[str, None] = {}
-    for name in names:
-        held |= dict.fromkeys(each for each in _reach(name, after) if tasks[each]["state"] != "completed")
+    held = [each for each in _reach(names, after) if tasks[each]["state"] != "completed"]
     first = tasks[names[0]]
     error_class, error = last_error(first)
     return Cause(
@@ -113,7 +113,7 @@ def _cause(tasks: Mapping[str, Any], names: Sequence[str], after: Mapping[str, S
         error=error,
         why=first["why"] or "",
         attempts=sum(1 for each in first["attempts"] if not each["interrupted"]),
-        dependents=tuple(each for each in held if each not in names),
+        dependents=tuple(held),
         ended_at=min((each["ended_at"] or "" for name in names for each in tasks[name]["attempts"][-1:]), default=""),
     )
 
@@ -126,11 +126,15 @@ def _dependents(tasks: Mapping[str, Any]) -> dict[str, list[str]]:
     return after
 
 
-def _reach(name: str, after: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Everyone who depends on a task, directly or through others. Iterative: a chain may be long."""
-    seen, left = {name}, list(after.get(name, ()))
+def _reach(names: Sequence[str], after: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Everyone else who depends on one of these tasks, directly or through others, each once.
+
+    Iterative, and one way for all of them: a chain may be long, and thousands may fail alike.
+    """
+    seen = set(names)
+    left = deque(each for name in names for each in after.get(name, ()))
     while left:
-        each = left.pop(0)
+        each = left.popleft()
         if each in seen:
             continue
         seen.add(each)
@@ -145,7 +149,6 @@ def _failed(task: Mapping[str, Any]) -> str:
     return f"attempt {task['attempt']} failed: {error_class}: {error}" if error_class else ""
 
 
-def _missing(task: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    states = {each["task_id"]: each["state"] for each in body["tasks"]}
+def _missing(task: Mapping[str, Any], states: Mapping[str, str]) -> str:
     open_ones = [name for name in task["depends_on"] if states.get(name) != "completed"]
     return f"needs {', '.join(open_ones)}" if open_ones else "its turn has not come"

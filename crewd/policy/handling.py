@@ -119,8 +119,8 @@ HANDLING: Mapping[ErrorClass, Handling] = MappingProxyType(
         ),
         ErrorClass.CANCELLED: Handling(
             retry=False,
-            guidance="It was cancelled on request, which is no fault of the task. Submit or redrive it if it is "
-            "wanted after all.",
+            guidance="It was cancelled on request, which is no fault of the task. It stays cancelled: submit the run "
+            "again if it is wanted after all.",
         ),
         ErrorClass.UNKNOWN: Handling(
             retry=True,

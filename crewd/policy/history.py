@@ -13,12 +13,14 @@ from msgspec.structs import replace
 
 from crewd.model.event import Event
 from crewd.model.history import AttemptRow, RunRow, TaskRow
+from crewd.model.moment import MOMENT_MAX, MOMENT_MIN
 from crewd.model.run import RunStatus, Usage, added
 
 MANAGED = "managed"  # the runtime whose attempts tell of themselves; of others only their tasks do
 AT_WORK = "at_work"  # in a run's counts: tasks that have not ended
 TEXT_MAX = 500  # characters of an error or a goal
 NUMBER_MAX = 2.0**53  # beyond it numbers are no longer told apart
+FORMERS_MAX = 100  # numbers that are looked back for attempts before
 
 _TASK_ENDS: Mapping[str, str] = {
     "task.completed": "completed",
@@ -68,7 +70,7 @@ class History:
             return
         new_attempt, before, task = False, None, None
         if event.task_id and event.type not in _OF_RUNS:
-            if begins_attempt(event) and event.attempt > 1:
+            if follows_another(event):
                 self._end_former(event)
             new_attempt = bool(event.attempt) and self._take_attempt(event)
             if event.type == "task.progressed" and not new_attempt:
@@ -89,11 +91,17 @@ class History:
         return before is None and after is not None
 
     def _end_former(self, event: Event) -> None:
-        key = (_text(event.run_id), _text(event.task_id), _whole(event.attempt) - 1)
-        if key not in self.attempts:
-            self.attempts[key] = self.find_attempt(key)
-        if (former := self.attempts[key]) is not None:
-            self.attempts[key] = attempt_after(former, event)
+        """End every attempt before it that is at work: those between two looks are never told, so numbers have gaps.
+
+        All of them, and not the nearest: what becomes of a row must not depend on whether others were forgotten.
+        """
+        newest = _whole(event.attempt) - 1
+        for number in range(newest, max(0, newest - FORMERS_MAX), -1):
+            key = (_text(event.run_id), _text(event.task_id), number)
+            if key not in self.attempts:
+                self.attempts[key] = self.find_attempt(key)
+            if (former := self.attempts[key]) is not None:
+                self.attempts[key] = attempt_after(former, event)
 
     def _take_task(self, event: Event, new_attempt: bool) -> tuple[TaskRow | None, TaskRow | None]:
         key = (_text(event.run_id), _text(event.task_id))
@@ -107,6 +115,15 @@ class History:
 def begins_attempt(event: Event) -> bool:
     """Whether it tells that an attempt of a runtime that is not crewd's own begins."""
     return event.type == "task.started" and event.runtime != MANAGED
+
+
+def follows_another(event: Event) -> bool:
+    """Whether it tells of an attempt of another runtime before which there were others, which are over by then.
+
+    One that begins and ends between two looks is told by its end alone.
+    """
+    begins_or_ends = event.type == "task.started" or event.type in _TASK_ENDS
+    return begins_or_ends and event.runtime != MANAGED and event.attempt > 1
 
 
 def attempt_after(row: AttemptRow | None, event: Event) -> AttemptRow | None:
@@ -262,7 +279,10 @@ def _observed_begin(row: AttemptRow, event: Event) -> AttemptRow:
 
 def _attempt_ended(row: AttemptRow, event: Event, outcome: str, duration: float | None) -> AttemptRow:
     own = row.attempt == event.attempt  # else it is told of its successor
-    ended = _moment(event.data, "finished_at") if own else None
+    ended = _moment(event.data, "finished_at" if own else "started_at")
+    if not own and ended is not None and row.started_at is not None and ended <= row.started_at:
+        ended = None  # a start that its successor has from itself
+    # It ended no later than its successor began, however late that is seen.
     ended = _at(event) if ended is None else ended
     if duration is None and row.started_at is not None:
         duration = max(0.0, ended - row.started_at)
@@ -433,7 +453,9 @@ def _at(event: Event) -> float:
 
 
 def _moment(data: Mapping[str, Any], name: str) -> float | None:
-    return _number(data.get(name))
+    """Read a wall time; None where it is none, or none that could be written as a date."""
+    value = _number(data.get(name))
+    return value if value is not None and MOMENT_MIN <= value <= MOMENT_MAX else None
 
 
 def _seconds(data: Mapping[str, Any], name: str) -> float | None:

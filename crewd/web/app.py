@@ -1,6 +1,7 @@
 """The application: every route that reads, and those of managed runs. Nothing is created by a GET."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -8,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from crewd import __version__
+from crewd.ledger.errors import LedgerError
 from crewd.model.event import Event, as_record
 from crewd.web import shapes
 from crewd.web.answers import Remembered, as_json, told, unknown
@@ -68,6 +70,7 @@ def routes(state: WebState) -> FastAPI:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(LedgerError, _unreadable(state))
     app.add_exception_handler(Exception, _failed)
     _add_probes(app, state)
     add_assets(app, read_assets())
@@ -240,6 +243,16 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return await _refused(request, complaints(error))
+
+
+def _unreadable(state: WebState) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def unreadable(_: Request, error: Exception) -> Response:
+        # Never an empty answer: nobody must take a history that cannot be read for one that is empty.
+        message = state.redactor.text(str(error))
+        detail = Detail("history_unreadable", "", message, "look at /readyz and at crewd's log")
+        return as_json(refusal_body("history_unreadable", message, (detail,)), 503)
+
+    return unreadable
 
 
 async def _failed(_: Request, error: Exception) -> Response:

@@ -147,6 +147,7 @@ class Broadcast:
         self._entries: list[Entry] = []
         self._seqs: list[int] = []
         self._bytes = 0
+        self._lessons = self.redactor.lessons  # what the redactor knew when the events at hand were encoded
         self._closed = False
 
     def on_events(self, events: Sequence[Event]) -> None:
@@ -201,7 +202,10 @@ class Broadcast:
             listening.end("stopped")
 
     async def run(self) -> None:
-        """Encode what happens, until cancelled. A ledger that cannot be read is asked again."""
+        """Encode what happens, until cancelled. A ledger that cannot be read is asked again.
+
+        A defect ends the streams, which is counted, and whose readers come again; never the daemon.
+        """
         failed = ""
         while True:
             await self._woken.wait()
@@ -213,12 +217,23 @@ class Broadcast:
                 if str(error) != failed:
                     failed = str(error)
                     structlog.get_logger("crewd.web").warning("stream.ledger_failed", error=failed)
-                self._ask = True
-                self._woken.set()
-                await asyncio.sleep(self.options.pause_seconds)
+                await self._pause()
+            except Exception:  # noqa: BLE001 -- an observer's: it is in the log, and must not end the watch
+                structlog.get_logger("crewd.web").exception("stream.defect")
+                for listening in self._listening:
+                    listening.end("failed")
+                self._forget()
+                await self._pause()
+
+    async def _pause(self) -> None:
+        self._ask = True
+        self._woken.set()
+        await asyncio.sleep(self.options.pause_seconds)
 
     def holds(self, after: int) -> bool:
         """Say whether everything after a number is at hand, as far as it is known."""
+        if self._lessons != self.redactor.lessons:
+            self._unlearn()
         return self.start >= 0 and after >= self.start
 
     def recent(self, after: int, wanted: Wanted) -> tuple[bytes, int]:
@@ -265,7 +280,7 @@ class Broadcast:
             self.start = self.tail = await asyncio.to_thread(self.history.last_seq)
         fresh = sorted((event for event in heard if event.seq > self.tail), key=lambda event: event.seq)
         if not ask and [event.seq for event in fresh] == list(range(self.tail + 1, self.tail + 1 + len(fresh))):
-            self._append(await asyncio.to_thread(self._encoded, fresh))
+            await self._append(lambda: self._encoded(fresh))
         else:
             await self._read_on()
         if snapshot is not None and any(each.wanted.rounds for each in self._listening):
@@ -278,19 +293,28 @@ class Broadcast:
 
         more = True
         while more:
-            entries = await asyncio.to_thread(read)
-            self._append(entries)
+            more = await self._append(read) == PIECE
             self._wake()
-            more = len(entries) == PIECE
 
-    def _append(self, entries: Sequence[Entry]) -> None:
+    async def _append(self, read: Callable[[], list[Entry]]) -> int:
+        """Put at hand what is read, in a thread; returns how many."""
+        while True:
+            lessons = self.redactor.lessons
+            entries = await asyncio.to_thread(read)
+            if lessons == self.redactor.lessons:
+                break  # else they may hold what is now known for a secret
+        if self._lessons != lessons:
+            self._unlearn()
         if not entries:
-            return
+            return 0
         self._entries += entries
         self._seqs += [entry.seq for entry in entries]
         self._bytes += sum(len(entry.text) for entry in entries)
         self.tail = entries[-1].seq
-        options = self.options
+        self._trim(self.options)
+        return len(entries)
+
+    def _trim(self, options: BroadcastOptions) -> None:
         if len(self._entries) <= options.events_max and self._bytes <= options.bytes_max:
             return
         # A quarter more than needed goes, so that this is rare: the lists move up each time.
@@ -303,11 +327,17 @@ class Broadcast:
 
     def _forget(self) -> None:
         """Keep nothing while nobody listens; whoever comes first begins anew."""
+        self._unlearn()
         self.start = self.tail = -1
+        self._heard.clear()
+
+    def _unlearn(self) -> None:
+        """Let go of what is encoded: it may hold what the redactor has learnt since. Who wants it asks the ledger."""
+        self._lessons = self.redactor.lessons
+        self.start = self.tail
         self._bytes = 0
         self._entries.clear()
         self._seqs.clear()
-        self._heard.clear()
 
     def _wake(self) -> None:
         for listening in self._listening:

@@ -13,6 +13,7 @@ from typing import Any
 from crewd.model.event import VERSION, as_record
 from crewd.model.history import LIMIT_MAX, HistoryQuery, RunRow
 from crewd.telemetry.json_text import encode
+from crewd.telemetry.plain_text import CONTROLS, clean
 from crewd.web.history_shapes import Redact, row_told
 from crewd.web.state import Past
 
@@ -94,7 +95,8 @@ def _cells(kind: str, row: dict[str, Any]) -> list[Any]:
 def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return f"'{value}" if value.startswith(FORMULA) else value
+    shown = CONTROLS.sub(lambda found: found[0] if found[0] in "\t\r\n" else "\ufffd", value)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown
 
 
 def _markdown(past: Past, run: RunRow, redact: Redact) -> Iterator[bytes]:
@@ -119,7 +121,7 @@ def _escaped(value: Any) -> str:
     """Write a value so that it stays one line, one cell, and markup of nobody's."""
     if value is None:
         return ""
-    text = " ".join(str(value).replace("&", "&amp;").split())
+    text = clean(" ".join(str(value).replace("&", "&amp;").split()))
     return _MARKDOWN.sub(r"\\\1", text)
 
 

@@ -6,21 +6,24 @@ read through everything there is.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
+import structlog
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from crewd.errors import UsageProblem
 from crewd.ledger.errors import LedgerError
 from crewd.model.history import LIMIT_MAX, HistoryPage, HistoryQuery, RunRow
 from crewd.model.moment import rfc3339
 from crewd.policy.summary import group_names, window_seconds
 from crewd.telemetry.json_text import encode
+from crewd.web.asgi import Message, Receive, Scope, Send
 from crewd.web.asked import Asked
 from crewd.web.export import FORMATS, file_name, pieces
 from crewd.web.guard import CALLER
@@ -32,6 +35,10 @@ from crewd.web.state import Past, WebState
 from crewd.web.trace import trace
 
 QUESTIONS_MAX = 2  # at once: each may keep a core busy
+WAITING_MAX = 32  # questions that are put or wait: whoever left before its answer is still answered
+EXPORTS_MAX = 16  # at once: each has files open until its reader has taken it
+STALLED_SECONDS = 30.0  # to take one piece of an export
+RETRY_SECONDS = 5
 TIME = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?[Zz]$"
 PAIR = r"^[^=\x00-\x1f]{1,64}=[^\x00-\x1f]{1,256}$"
 NAME = Field("", max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")
@@ -166,11 +173,22 @@ class _Asking:
     def __init__(self, state: WebState) -> None:
         self.state = state
         self._turns = asyncio.Semaphore(QUESTIONS_MAX)
+        self._waiting = 0
+        self.exports = 0  # under way
 
     async def told(self, question: Callable[[Past], dict[str, Any]]) -> Response:
-        """Answer with what a question comes to, as JSON. It takes the secrets out itself, row by row."""
-        async with self._turns:
-            body = await asyncio.to_thread(self._answer, question)
+        """Answer with what a question comes to, as JSON. It takes the secrets out itself, row by row.
+
+        Raises Refused where too many ask.
+        """
+        if self._waiting >= WAITING_MAX:
+            raise _busy(f"{self._waiting} questions about the past wait for their answers")
+        self._waiting += 1
+        try:
+            async with self._turns:
+                body = await asyncio.to_thread(self._answer, question)
+        finally:
+            self._waiting -= 1
         return Response(body, media_type="application/json")
 
     def page(self, name: str, page: HistoryPage[Any]) -> dict[str, Any]:
@@ -199,6 +217,8 @@ class _Asking:
                 return encode(question(past))
             except LedgerError as error:
                 raise self.unreadable(error) from error
+            except UsageProblem as error:
+                raise refusal(400, "too_many_groups", str(error), "narrow the question down") from error
 
 
 def _add_pages(router: APIRouter, asking: _Asking) -> None:
@@ -260,6 +280,8 @@ def _add_one_run(router: APIRouter, asking: _Asking) -> None:
     )
     async def export(run: RunId, query: Annotated[ExportQuery, Query()]) -> Response:
         """Write one run with all that is recorded of it, as a file."""
+        if asking.exports >= EXPORTS_MAX:
+            raise _busy(f"{asking.exports} exports are under way")
         past = await asyncio.to_thread(asking.open)
         try:
             found = await asyncio.to_thread(_found, asking, past, run)
@@ -269,7 +291,7 @@ def _add_one_run(router: APIRouter, asking: _Asking) -> None:
         made = pieces(past, found, query.format, asking.redacted)
         disposition = f'attachment; filename="{file_name(run, query.format)}"'
         headers = {"content-disposition": disposition, "content-type": FORMATS[query.format]}
-        return StreamingResponse(_streamed(made, past), headers=headers)
+        return _Export(asking, past, _streamed(made), headers)
 
 
 def _found(asking: _Asking, past: Past, run_id: str) -> RunRow:
@@ -288,13 +310,37 @@ def _run(past: Past, run_id: str) -> RunRow:
     return rows[0]
 
 
-async def _streamed(made: Iterator[bytes], past: Past) -> AsyncIterator[bytes]:
+class _Export(StreamingResponse):
+    """A file on its way out. A reader that takes nothing is cut off, and the ledger let go in any case."""
+
+    def __init__(self, asking: _Asking, past: Past, made: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(made, headers=headers)
+        self._asking = asking
+        self._past = past
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def patient(message: Message) -> None:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await send(message)
+
+        self._asking.exports += 1
+        try:
+            await super().__call__(scope, receive, patient)
+        except TimeoutError:
+            structlog.get_logger("crewd.web").warning("export.stalled", path=scope.get("path"))
+        finally:
+            self._asking.exports -= 1
+            await asyncio.to_thread(self._past.close)  # it waits for a question that is still under way
+
+
+async def _streamed(made: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Write a piece at a time, each in a thread, and none before the last was taken."""
-    try:
-        while (piece := await asyncio.to_thread(next, made, None)) is not None:
-            yield piece
-    finally:
-        past.close()
+    while (piece := await asyncio.to_thread(next, made, None)) is not None:
+        yield piece
+
+
+def _busy(what: str) -> Refused:
+    return refusal(503, "too_many_questions", what, "ask again in a few seconds", retry_after=str(RETRY_SECONDS))
 
 
 def _add_prune(router: APIRouter, state: WebState, asking: _Asking) -> None:

@@ -132,6 +132,40 @@ def test_last_words_are_told_only_with_the_token_and_a_letter_is_discarded_for_a
     assert letter["note"] == "nobody is hungry"
 
 
+def test_what_a_protocol_worker_says_stands_on_its_page_and_pushes_nothing_else_out(
+    chrome: Chrome, world: World
+) -> None:
+    run = world.protocol_run()
+    open_view(chrome, world, f"#/run/{run}/translate")
+    chrome.wait_for("iteration 3: page 3 (3 of 3)")
+    open_view(chrome, world, f"#/run/{run}")
+    chrome.wait_for("task.completed")
+    assert "task.progressed" not in chrome.text()
+
+
+def test_a_wait_of_hours_leaves_room_for_what_was(chrome: Chrome, world: World) -> None:
+    open_view(chrome, world, "#/")
+    drawn = chrome.driver.execute_async_script(
+        """
+        const done = arguments[0], at = seconds => new Date(Date.now() + seconds * 1000).toISOString();
+        const attempts = [{attempt: 1, started_at: at(-60), ended_at: at(-30), outcome: "failed"}];
+        const task = {task_id: "a", state: "retry_wait", mark: "retry_wait", attempts, due_at: at(5400)};
+        import("/assets/timeline.js").then(({timeline}) => {
+            const found = timeline("r", [task], 1000);
+            done([found.textContent, Number(found.querySelector("rect.bar").getAttribute("width"))]);
+        })"""
+    )
+    words, width = drawn
+    assert "again in 1h" in words
+    assert width > 200, "a third of the width belongs to what is to come, and no more"
+
+
+def test_a_run_that_nobody_knows_has_a_heading_and_a_way_back(chrome: Chrome, world: World) -> None:
+    open_view(chrome, world, "#/run/nobody-knows-it")
+    chrome.wait_for("crewd has not seen the run")
+    assert_sound(chrome, "unknown-run")
+
+
 def test_attempts_of_a_task_stand_beside_each_other(chrome: Chrome, world: World) -> None:
     run = world.failed_run(name="twice", error="the flour is wet", tasks=1)
     open_view(chrome, world, f"#/history/{run}/bake-0")
@@ -178,6 +212,10 @@ def test_history_is_filtered_by_its_address(chrome: Chrome, world: World) -> Non
 def test_a_recovery_plan_is_approved_once_and_its_run_moves(chrome: Chrome, world: World) -> None:
     world.interrupt()
     chrome.js("sessionStorage.clear()")
+    open_view(chrome, world, f"#/run/{INTERRUPTED}")
+    chrome.press("Approve…")
+    assert str(world.calls) in chrome.one("dialog[open]").text, "nobody approves what they have not read"
+    chrome.press("Never mind", "dialog[open]")
     open_view(chrome, world, "#/recoveries")
     chrome.wait_for("Waiting for a person")
     assert str(world.calls) in chrome.text(), "the exact command is shown"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from crewd import worker as protocol
 from crewd.model.moment import rfc3339
 from tests.end_to_end.managed import shell, states, submit
 from tests.end_to_end.running import Crewd, Worker, crewd, eventually
@@ -102,6 +103,22 @@ class World:
             ),
             self.daemon.process,
         )
+        return run_id
+
+    def protocol_run(self) -> str:
+        """Run a worker that speaks the protocol, and says three times how far it is."""
+        code = (
+            "import sys; from crewd import worker\n"
+            "def work(task):\n"
+            "    for page in (1, 2, 3): worker.progress(f'{page} of 3', step=f'page {page}')\n"
+            "    return {}\n"
+            "sys.exit(worker.run(work))"
+        )
+        env = {"PYTHONPATH": str(Path(protocol.__file__).parents[1])}
+        command = [sys.executable, "-c", code]
+        task = {"id": "translate", "mode": "protocol", "command": command, "cwd": "/", "env": env}
+        run_id = submit(self.daemon, {"name": "handbook", "crew": "docs", "tasks": [task]})
+        eventually(lambda: states(self.daemon, run_id) == {"translate": "completed"}, self.daemon.process)
         return run_id
 
     def _settings(self) -> Path:

@@ -2,6 +2,8 @@ import json
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from crewd.config.load import load
 from crewd.config.run_file.page import as_markdown
 from crewd.config.run_file.schema import run_schema
@@ -98,3 +100,19 @@ def test_show_prints_executors_as_toml_that_says_the_same_again(tmp_path: Path) 
     assert load(again, {}).settings == load(source, {}).settings
     told = json.loads(crewd("config", "show", "--json", "--config", str(source), folder=tmp_path).stdout)
     assert told["settings"]["executors.x.stop.steps"] == [{"signal": "INT", "wait": 2.0}]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--origin"]])
+def test_show_masks_the_variables_of_an_executor_that_are_secrets_by_their_name(
+    tmp_path: Path, more: list[str]
+) -> None:
+    source = tmp_path / "crewd.toml"
+    source.write_text('[executors.odd]\ncommand = ["true"]\nenv = { ODD_TOKEN = "canary-1234", LEVEL = "seven" }\n')
+    shown = crewd("config", "show", *more, "--config", str(source), folder=tmp_path)
+    assert shown.exit_code == 0
+    assert "canary-1234" not in shown.stdout and "seven" in shown.stdout
+
+
+def test_a_name_of_settings_that_moves_the_cursor_is_not_printed_as_it_is(tmp_path: Path) -> None:
+    told = crewd("config", "check", "a\u202eb", folder=tmp_path)
+    assert told.exit_code == 78 and "\u202e" not in told.output

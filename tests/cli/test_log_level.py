@@ -30,4 +30,6 @@ def test_it_is_changed_through_the_socket(tmp_path: Path) -> None:
 def test_no_level_leaves_with_2_and_no_daemon_with_69(tmp_path: Path) -> None:
     assert crewd("log-level", "loud", "--state-dir", str(tmp_path), folder=tmp_path).exit_code == 2
     assert crewd("log-level", "--state-dir", str(tmp_path), folder=tmp_path).exit_code == 69
-    assert crewd("log-level", "debug", "--state-dir", str(tmp_path), folder=tmp_path).exit_code == 69
+    result = crewd("log-level", "debug", "--state-dir", str(tmp_path), folder=tmp_path)
+    assert result.exit_code == 69
+    assert "`crewd serve` starts it" in result.stderr, "an error names its remedy"

@@ -35,8 +35,8 @@ DOORS = {"time", "random", "os", "secrets", "socket", "subprocess"}
 AT_THE_DOOR = {"host", "cli", "web", "daemon", "worker", ROOF}
 ALLOWED = {("demo", "subprocess")}  # the workers of the demo are real processes
 NOWS = {"now", "utcnow", "today"}  # of datetime and date: a clock that nobody injected
-# The daemon is wired in two files; a format's package may name what it offers.
-WIRING = {"assembly": "daemon", "tasks": "daemon"}
+# The daemon is wired in several files; a format's package may name what it offers.
+WIRING = {"assembly": "daemon", "tasks": "daemon", "upkeep": "daemon", "wired": "daemon"}
 FACADES = {"sources/beat/__init__.py", "sources/pi_crew/__init__.py", "config/run_file/__init__.py"}
 BUCKETS = {"utils", "util", "common", "helpers", "helper", "types", "interfaces", "misc"}
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from crewd.daemon import _Teller
+from crewd.daemon import Teller
 from crewd.engine.audience import Audience
 from crewd.model.event import Event
 from crewd.model.report import RoundReport
@@ -70,7 +70,7 @@ def test_what_happens_between_rounds_reaches_the_others_too() -> None:
         broken.fails_at = ""
         await stage.rounds(2)
         broken.fails_at = "events"
-        _Teller(stage.patrol).tell((Event("run.accepted", 1.0),))
+        Teller(stage.patrol).tell((Event("run.accepted", 1.0),))
         assert [event.type for event in last.events][-1] == "run.accepted"
         broken.fails_at = ""
         await stage.rounds(2)  # the first ends what was since the round before it, and the second tells of it

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crewd.engine.incidents import SPENT, STUCK, UNKILLABLE, Incidents, News, incident_event
+from crewd.engine.incidents import CLOSED_MAX, SPENT, STUCK, UNKILLABLE, Incidents, News, incident_event
 from crewd.engine.options import PatrolOptions
 from crewd.model.verdict import Incident
 
@@ -161,8 +161,18 @@ def test_what_people_say_is_told_once() -> None:
     assert told(incidents.pass_time(100.0, PatrolOptions())) == [("updated", "snooze_over")]
     [one] = incidents.named("r/t", "dead")
     assert (one.note, one.acknowledged_by, one.snoozed_until) == ("on it", "anna", None)
+    assert one.anew == 1, "who was told of it before hears of it again"
     [one] = [each.incident for each in incidents.snooze(one, "bo", "", 200.0, "operator:bo", 110.0)]
     assert told(incidents.unsnooze(one, "operator:bo", 120.0)) == [("updated", "unsnoozed")]
+    assert incidents.open["r/t"]["dead"].anew == 1, "who ended the snooze knows of it"
+
+
+def test_those_that_are_over_are_remembered_in_bounds() -> None:
+    incidents = Incidents()
+    for number in range(CLOSED_MAX + 10):
+        incidents.set(f"r/{number}", [open_one(subject=f"r/{number}")], 0.0)
+        incidents.set(f"r/{number}", [], 1.0)
+    assert len(incidents.closed) == CLOSED_MAX and ("r/0", "dead") not in incidents.closed
 
 
 def test_whoever_wakes_people_sees_from_the_event_whether_to_do_so() -> None:

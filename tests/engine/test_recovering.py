@@ -488,6 +488,21 @@ def test_only_so_many_settled_plans_are_kept() -> None:
         assert len(gone) == len(settled)  # of runs that are gone, and from long ago
         gone = forgettable(plans, (), {}, 1000.0)
         assert gone == [each.plan_id for each in settled[:49]]
+        known = {settled[0].plan_id, settled[1].plan_id}
+        assert not known & set(forgettable(plans, known, {}, 1000.0)), "of these a person should still know"
+
+    play(scene)
+
+
+def test_of_a_run_that_goes_on_the_latest_settled_plan_is_kept_and_no_earlier_one() -> None:
+    async def scene(stage: Stage) -> None:
+        plan = await Scene(stage).interrupt()
+        early, late = (
+            msgspec.structs.replace(plan, plan_id=f"{number:016x}", state=PlanState.DECLINED, ended_at=float(number))
+            for number in (1, 2)
+        )
+        plans = {each.plan_id: each for each in (early, late)}
+        assert forgettable(plans, (), stage.patrol.book.entries, 1e9) == [early.plan_id]
 
     play(scene)
 

@@ -112,3 +112,26 @@ def test_without_a_watchdog_no_ping_is_sent(manager: tuple[socket.socket, str]) 
     notifier.watchdog()
     notifier.stopping()
     assert door.recv(4096) == b"STOPPING=1"
+
+
+def test_what_takes_long_to_start_asks_for_time_until_it_is_done_and_not_without_end(
+    manager: tuple[socket.socket, str],
+) -> None:
+    door, name = manager
+    door.settimeout(5)
+    notifier = Notifier({"NOTIFY_SOCKET": name})
+    with notifier.starting(seconds=0.1):
+        assert [door.recv(4096) for _ in range(3)] == [b"EXTEND_TIMEOUT_USEC=100000"] * 3
+    door.setblocking(False)
+    while True:  # what it said last
+        try:
+            door.recv(4096)
+        except BlockingIOError:
+            break
+    with notifier.starting(seconds=0.02, at_most=0.03):
+        door.settimeout(0.2)
+        heard = 0
+        with pytest.raises(TimeoutError):
+            while door.recv(4096):
+                heard += 1
+    assert heard == 3

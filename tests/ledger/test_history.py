@@ -10,6 +10,7 @@ import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from crewd.ledger import cells, opening, rows, schema
 from crewd.ledger.batch import Batch
@@ -380,3 +381,42 @@ def test_a_run_of_which_an_event_is_left_is_not_forgotten(tmp_path: Path) -> Non
 
     assert using(tmp_path, play) == 11
     assert len(kept(tmp_path)[0].rows) == 2
+
+
+def test_a_run_of_which_nothing_was_heard_but_that_it_vanished_is_forgotten_too(tmp_path: Path) -> None:
+    keep(tmp_path, [of_run("nightly-1", "run.vanished")])
+
+    async def play(ledger: Ledger) -> int:
+        return await ledger.prune(AT + 100, past_before=AT + 100)
+
+    assert using(tmp_path, play) == 2
+    assert kept(tmp_path)[2].rows == ()
+
+
+def test_what_was_forgotten_and_began_anew_is_sound_although_an_event_of_before_is_left(tmp_path: Path) -> None:
+    begin = Event("task.started", AT, {}, "run-1", "a", 1, "pi_crew")
+    ahead = replace(begin, at=AT + 10_000)  # the clock was ahead
+    over = Event("run.completed", AT, {}, "run-1", runtime="pi_crew")
+    keep(tmp_path, [ahead, over])
+
+    async def play(ledger: Ledger) -> int:
+        return await ledger.prune(AT + 100, past_before=AT + 100)
+
+    using(tmp_path, play)
+    keep(tmp_path, [replace(begin, at=AT + 200)])
+    attempts, _, runs = kept(tmp_path)
+    assert (len(attempts.rows), len(runs.rows)) == (1, 1)
+
+
+def test_what_becomes_of_an_attempt_does_not_depend_on_what_was_forgotten(tmp_path: Path) -> None:
+    def begin(attempt: int, at: float) -> Event:
+        return Event("task.started", at, {}, "run-1", "a", attempt, "pi_crew")
+
+    keep(tmp_path, [begin(3, AT)])
+
+    async def play(ledger: Ledger) -> int:
+        return await ledger.prune(AT + 1)
+
+    assert using(tmp_path, play) == 1
+    keep(tmp_path, [begin(1, AT + 10)], [begin(5, AT + 20)])
+    assert [row.outcome for row in kept(tmp_path)[0].rows] == ["", "failed", "failed"]

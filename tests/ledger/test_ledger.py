@@ -4,9 +4,11 @@ import asyncio
 import dataclasses
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 
@@ -17,6 +19,7 @@ from crewd.ledger.ledger import Ledger
 from crewd.ledger.opening import connect
 from crewd.ledger.options import LedgerOptions
 from crewd.ledger.reader import Reader
+from crewd.ledger.store import Store
 from crewd.model.event import Event
 from crewd.model.run import RunStatus
 from crewd.model.verdict import Level, Outcome
@@ -320,6 +323,36 @@ def test_the_log_stays_bounded_while_the_daemon_runs(tmp_path: Path) -> None:
         assert (tmp_path / "ledger.sqlite3-wal").stat().st_size < 60 * 4200
 
     using(tmp_path, play, LedgerOptions(checkpoint_pages=40))
+
+
+def test_a_reader_that_does_not_end_is_waited_for_once_and_not_at_every_commit(tmp_path: Path) -> None:
+    options = LedgerOptions(checkpoint_pages=1, wal_bytes_max=400 * 4096, busy_seconds=0.15)
+    store = Store(tmp_path / "ledger.sqlite3", options)
+    reader = apsw.Connection(str(tmp_path / "ledger.sqlite3"))
+    modes = []
+    try:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchall()
+        for n in range(36):
+            store.write([Batch(events=tuple(an_event(each) for each in range(n * 50, n * 50 + 50)))], 0.0)
+            began = time.monotonic()
+            try:
+                store.checkpoint()
+                modes.append("done")
+            except LedgerFailed as error:
+                assert "another program holds it locked" in str(error)
+                modes.append("waited" if time.monotonic() - began >= 0.1 else "did not wait")
+        assert "waited" in modes and modes.count("waited") < modes.count("did not wait")
+        assert modes[modes.index("waited") + 1] == "did not wait"
+        assert "done" not in modes[modes.index("waited") :]
+        reader.close()
+        for n in range(3):
+            store.write([Batch(events=(an_event(n),))], 0.0)
+            store.checkpoint()
+        assert (tmp_path / "ledger.sqlite3-wal").stat().st_size <= options.wal_bytes_max
+    finally:
+        reader.close()
+        store.close()
 
 
 def test_a_process_that_forgets_to_close_ends_all_the_same(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import crewd.ledger.summary
+from crewd.errors import UsageProblem
 from crewd.ledger import history_rows, schema
 from crewd.ledger.errors import LedgerError
 from crewd.ledger.opening import NAME
@@ -189,8 +191,19 @@ def test_a_ledger_that_cannot_be_read_is_an_error_and_not_zero(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_very_many_kinds_of_rows_have_marks_of_their_own() -> None:
+def test_very_many_kinds_of_rows_have_marks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crewd.ledger.summary, "KINDS_MAX", 10**6)
     many = 0xD800 - 64 + 50  # beyond the surrogates, which are no characters
     rows = [attempt(n, seconds=float(n), model=f"m{n}") for n in range(1, many + 1)]
     told = asked(rows, "model")
     assert told[0].completed == Quantiles(many, -(-many * 50 // 100), -(-many * 95 // 100))
+
+
+def test_more_groups_than_anybody_reads_are_refused_before_they_take_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [attempt(n, task_type=f"type-{n}") for n in range(1, 12)]
+    monkeypatch.setattr(crewd.ledger.summary, "KINDS_MAX", 10)
+    assert len(asked(rows[1:], "task_type")) == 11
+    with pytest.raises(UsageProblem, match=r"by task_type what ended falls into 11 groups.*10 are told"):
+        asked(rows, "task_type")

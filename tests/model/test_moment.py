@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crewd.model.moment import parse_rfc3339, rfc3339
+from crewd.model.moment import MOMENT_MAX, MOMENT_MIN, parse_rfc3339, rfc3339
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,13 @@ def test_what_is_no_time_is_read_as_none(text: str) -> None:
 @given(st.text(max_size=40))
 def test_no_text_at_all_is_too_strange_to_be_read(text: str) -> None:
     assert parse_rfc3339(text) is None or isinstance(parse_rfc3339(text), float)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_a_time_that_its_zone_carries_out_of_the_calendar_is_none(text: str) -> None:
+    assert parse_rfc3339(text) is None
+
+
+@pytest.mark.parametrize("wall", [MOMENT_MIN, MOMENT_MAX])
+def test_the_first_and_the_last_time_have_a_name(wall: float) -> None:
+    assert parse_rfc3339(rfc3339(wall)) == wall

@@ -1,5 +1,7 @@
 """One cause, whom it holds up, and why others wait. Tables, and one property."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +76,27 @@ def test_every_task_that_went_wrong_is_a_cause_or_behind_one(made: list[tuple[st
     told = {name for cause in found for name in (*cause.tasks, *cause.dependents)}
     assert {each["task_id"] for each in tasks if each["state"] in BAD} <= told
     assert not {each["task_id"] for each in tasks if each["state"] == "completed"} & told
+
+
+class Counted(dict[str, Any]):
+    """A task that counts how often it is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, name: str) -> Any:
+        Counted.looks += 1
+        return super().__getitem__(name)
+
+
+def test_what_it_takes_grows_with_the_run_and_not_with_its_square() -> None:
+    many = 300
+    waiting = [Counted(task(f"w{n}", "waiting", depends_on=[f"w{n - 1}"] if n else [])) for n in range(many)]
+    alike = [Counted(task(f"d{n}", "dead_lettered", attempt(1))) for n in range(many)]
+    behind = [Counted(task(f"s{n}", "skipped", depends_on=["d0", f"d{n}"])) for n in range(many)]
+    chained = [Counted(task(f"c{n}", "skipped", depends_on=[f"c{n - 1}" if n else "s0"])) for n in range(many)]
+    body = managed("failed", *waiting, *alike, *behind, *chained)
+    Counted.looks = 0
+    (cause,) = causes(body)
+    assert len(cause.dependents) == 2 * many
+    assert sum(len(tasks) for _, tasks in waits(body)) == many
+    assert Counted.looks < 30 * 4 * many

@@ -275,3 +275,35 @@ def test_it_comes_out_the_same_however_events_are_grouped_and_however_often_they
     assert {key: row for key, row in attempts.items() if row is not None} == {
         key: row for key, row in whole.attempts.items() if row is not None
     }
+
+
+@pytest.mark.parametrize("end", ["task.completed", "task.failed", "task.cancelled"])
+def test_an_attempt_that_was_over_between_two_looks_leaves_none_before_it_at_work(end: str) -> None:
+    history = folded(observed("task.started", 1, started_at=8.0), observed(end, 4, 90.0, started_at=20.0))
+    former = the_attempt(history)
+    assert (former.outcome, former.ended_at, former.duration_seconds) == ("failed", 20.0, 12.0)
+    assert (the_attempt(history, 4).ended_at, the_task(history).attempts) == (90.0, 2)
+
+
+def test_numbers_of_attempts_that_nobody_saw_are_looked_over() -> None:
+    history = folded(*(observed("task.started", number, 10.0 + number) for number in (1, 3, 9)))
+    assert [the_attempt(history, number).outcome for number in (1, 3, 9)] == ["failed", "failed", ""]
+    # A start that its successor has from itself tells nothing of its own end.
+    same = folded(observed("task.started", 1, started_at=8.0), observed("task.started", 2, 15.0, started_at=8.0))
+    assert (the_attempt(same).ended_at, the_attempt(same).duration_seconds) == (15.0, 7.0)
+
+
+@pytest.mark.parametrize("far", [253_402_300_800.0, -62_135_596_801.0, 2.0**53])
+def test_a_time_that_no_calendar_has_is_none(far: float) -> None:
+    history = folded(
+        of_run("run.discovered", status="running", created_at=far),
+        observed("task.started", started_at=far),
+        observed("task.completed", at=20.0, started_at=far, finished_at=far),
+    )
+    attempt = the_attempt(history)
+    assert (attempt.started_at, attempt.ended_at, the_run(history).created_at) == (10.0, 20.0, 10.0)
+
+
+def test_a_clock_that_was_set_back_makes_no_duration_less_than_nothing() -> None:
+    history = folded(observed("task.started", started_at=50.0), observed("task.completed", at=60.0, finished_at=40.0))
+    assert (the_attempt(history).duration_seconds, the_task(history).duration_seconds) == (0.0, 0.0)

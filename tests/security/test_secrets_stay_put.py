@@ -77,6 +77,7 @@ print("failed with", *given, file=sys.stderr)
 raise SystemExit(7)
 """
 READING = [
+    ["top", "--once"],
     ["status"], ["show", RUN], ["show", OTHER], ["explain", OTHER, "01_work"], ["why", RUN], ["why", OTHER],
     ["events"],
     ["events", "--run", RUN], ["incidents"], ["incidents", "list"], ["metrics"], ["metrics", "--window", "1d"],

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from crewd.ledger.errors import LedgerFailed
 from crewd.model.run import Usage
 from crewd.model.snapshot import Health
 from crewd.model.verdict import Level
@@ -358,3 +359,15 @@ def test_the_reference_page_tells_every_route_and_no_other() -> None:
 
 def named(page: str) -> set[str]:
     return {line.split("`")[1] for line in page.splitlines() if line.startswith("| `/")}
+
+
+@pytest.mark.parametrize("path", ["events", "runs/r1/events", "incidents?state=resolved"])
+def test_a_ledger_that_cannot_be_read_is_503_and_neither_empty_nor_a_defect(path: str) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise LedgerFailed("the disk is gone; Bearer abcdefghijkl")
+
+    state = State()
+    state.history.events = state.history.incidents = fails  # type: ignore[method-assign]
+    answer = ask(state, f"/api/v1/{path}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "history_unreadable")
+    assert "the disk is gone" in answer.text and "abcdefghijkl" not in answer.text

@@ -1,5 +1,6 @@
 """Routes on the past, answered from a real ledger."""
 
+import asyncio
 import csv
 import io
 import json
@@ -11,11 +12,15 @@ from typing import Any
 import apsw
 import pytest
 
+import crewd.ledger.summary
+import crewd.web.history
+from crewd.ledger.errors import LedgerError
 from crewd.ledger.opening import NAME
 from crewd.ledger.reader import Reader
 from crewd.model.event import Event
 from crewd.model.history import HistoryQuery
 from crewd.model.run import Usage
+from crewd.web.app import build_app
 from crewd.web.export import pieces
 from tests.ledger.past import NOW, attempt, run, task, write_past
 from tests.web.world import ANNA, WITH_TOKEN, State, ask, ask_all, change
@@ -261,6 +266,17 @@ def test_a_table_to_read_keeps_its_columns_whatever_a_text_holds(tmp_path: Path)
     assert "\\| a \\<b\\> \\*c\\*" in text
 
 
+@pytest.mark.parametrize("form", ["csv", "md"])
+def test_what_people_read_hides_nothing_and_turns_no_line_around(tmp_path: Path, form: str) -> None:
+    turned = "paid \u202egnirts\u202c \x1b[31mred \u200b=1"
+    state = world(
+        tmp_path, runs=[run(1, goal=turned)], attempts=[attempt(1, run_id="r-1", error=turned, crew=turned)]
+    )
+    text = ask(state, f"{API}/runs/r-1/export?format={form}").text
+    assert "paid \ufffdgnirts\ufffd " in text
+    assert not set(text) & set("\u202e\u202c\u200b\x1b")
+
+
 def test_a_run_of_many_events_is_written_page_by_page(tmp_path: Path) -> None:
     events = [Event("task.progressed", NOW, {"n": n}, run_id="r-1", task_id="a") for n in range(1700)]
     state = world(
@@ -275,6 +291,49 @@ def test_a_run_of_many_events_is_written_page_by_page(tmp_path: Path) -> None:
     assert (kinds.count("attempt"), kinds.count("event")) == (1001, 1700)
     whole = ask(state, f"{API}/runs/r-1/export").json()
     assert [event["data"]["n"] for event in whole["events"]] == list(range(1700))
+
+
+def test_questions_that_wait_and_exports_under_way_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = world(tmp_path, runs=[run(1)])
+    monkeypatch.setattr(crewd.web.history, "WAITING_MAX", 0)
+    assert refused(state, "history/stats", 503) == {"": "too_many_questions"}
+    assert ask(state, f"{API}/runs/r-1/export").status_code == 200
+    monkeypatch.setattr(crewd.web.history, "EXPORTS_MAX", 0)
+    answer = ask(state, f"{API}/runs/r-1/export")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+def test_an_export_that_nobody_takes_is_cut_off_and_lets_go_of_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = world(tmp_path, runs=[run(1)])
+    opened: list[Reader] = []
+    monkeypatch.setattr(state, "look_back", lambda: opened.append(Reader.open(tmp_path)) or opened[-1])
+    monkeypatch.setattr(crewd.web.history, "STALLED_SECONDS", 0.05)
+    scope = {
+        "type": "http", "method": "GET", "path": f"{API}/runs/r-1/export", "raw_path": b"", "query_string": b"",
+        "headers": [(b"host", b"localhost")], "state": {},
+    }  # fmt: skip
+
+    async def stuck(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    asyncio.run(asyncio.wait_for(build_app(state)(scope, never, stuck), 10))
+    with pytest.raises(LedgerError, match="closed"):
+        opened[0].last_seq()
+
+
+def test_a_summary_of_too_many_groups_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crewd.ledger.summary, "KINDS_MAX", 2)
+    state = world(tmp_path, attempts=[attempt(n, task_type=f"type-{n}") for n in range(1, 4)])
+    assert told(state, "metrics/summary")["total"] == 3
+    assert refused(state, "metrics/summary?group_by=task_type") == {"": "too_many_groups"}
 
 
 # Traces
@@ -338,3 +397,20 @@ def test_a_time_that_is_none_forgets_nothing(tmp_path: Path, before: Any) -> Non
     state = world(tmp_path)
     assert change(state, f"{API}/history/prune", {"before": before}).status_code == 400
     assert state.pruned == []
+
+
+def test_whoever_was_answered_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = world(tmp_path, runs=[run(1)])
+    monkeypatch.setattr(crewd.web.history, "WAITING_MAX", 1)
+    monkeypatch.setattr(crewd.web.history, "EXPORTS_MAX", 1)
+    paths = ["history/stats", "runs/r-1/export"] * 2
+    assert {answer.status_code for answer in ask_all(state, [("GET", f"{API}/{path}", {}) for path in paths])} == {
+        200
+    }
+
+
+@pytest.mark.parametrize("path", ["metrics/summary?group_by=model", "runs/r-1/trace"])
+def test_names_of_groups_and_of_a_run_hold_no_secret(tmp_path: Path, path: str) -> None:
+    state = world(tmp_path, runs=[run(1, crew=SECRET)], attempts=[attempt(1, model=SECRET, crew=SECRET)])
+    answer = ask(state, f"{API}/{path}")
+    assert answer.status_code == 200 and "***" in answer.text and SECRET not in answer.text

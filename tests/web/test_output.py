@@ -50,3 +50,10 @@ def test_bytes_without_secrets_stay_as_they_are(data: bytes) -> None:
 
 def test_a_literal_secret_is_found_among_bytes_that_are_no_text() -> None:
     assert redacted(b"\xff hunter2-9 \x00\n" + KEY, Redactor(["hunter2-9"])) == b"\xff *** \x00\n***\n"
+
+
+def test_a_secret_that_is_half_written_is_not_told_by_its_first_half() -> None:
+    redactor = Redactor(["correct-horse-battery"])
+    assert redacted(b"done\nkey correct-ho", redactor, whole=False) == b"done\nkey "
+    assert redacted(b"key correct-horse-battery", redactor, whole=False) == b"key ***"
+    assert redacted(b"key correct-ho", redactor) == b"key correct-ho"  # nothing follows: it is none

@@ -530,6 +530,66 @@ def test_a_ledger_that_fails_for_a_while_delays_and_loses_nothing() -> None:
     tell(story)
 
 
+def test_a_ledger_that_cannot_be_asked_is_503_before_the_stream_begins() -> None:
+    async def story(world: World) -> None:
+        world.state.history.last_seq = fails  # type: ignore[method-assign,assignment]
+        listener = world.listen("/api/v1/events?after=0")
+        await listener.task
+        assert listener.status == 503 and b"history_unreadable" in listener.text
+
+    tell(story, World(3))
+
+
+def test_a_defect_ends_the_streams_and_neither_the_daemon_nor_those_that_come_after() -> None:
+    async def story(world: World) -> None:
+        listener = world.listen()
+        await listener.until(lambda each: each.text)
+        whole = world.state.broadcast._entry
+        world.state.broadcast._entry = breaks  # type: ignore[method-assign]
+        world.record(1)
+        await listener.task
+        assert world.state.broadcast.figures().disconnects["failed"] == 1
+        world.state.broadcast._entry = whole  # type: ignore[method-assign]
+        again = world.listen("/api/v1/events?after=0")
+        await again.until(lambda each: each.seqs() == [1])
+        world.record(1)
+        await again.until(lambda each: each.seqs() == [1, 2])
+
+    tell(story)
+
+
+def breaks(event: Event) -> Any:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("lesson_comes", ["after", "while it is encoded"])
+def test_what_the_redactor_learns_is_no_longer_told_of_what_is_at_hand(lesson_comes: str) -> None:
+    async def story(world: World) -> None:
+        broadcast = world.state.broadcast
+        first = world.listen()
+        await first.until(lambda each: each.text)
+        whole = broadcast._entry
+
+        def learns(event: Event) -> Any:
+            entry = whole(event)
+            broadcast.redactor.learn("hunter2-hunter2")
+            return entry
+
+        if lesson_comes != "after":
+            broadcast._entry = learns  # type: ignore[method-assign]
+        world.record(1, data={"note": "hunter2-hunter2"})
+        await first.until(lambda each: len(each.seqs()) == 1)
+        broadcast.redactor.learn("hunter2-hunter2")
+        second = world.listen("/api/v1/events", last_event_id="0")
+        await second.until(lambda each: len(each.seqs()) == 1)
+        assert b"hunter2" not in second.text
+        assert (b"hunter2" in first.text) == (lesson_comes == "after")
+        world.record(1)
+        await second.until(lambda each: each.seqs() == [1, 2])
+
+    tell(story)
+
+
 def test_a_ledger_that_fails_while_a_stream_catches_up_ends_it() -> None:
     async def story(world: World) -> None:
         world.state.history.events = fails  # type: ignore[method-assign]

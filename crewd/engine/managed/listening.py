@@ -408,7 +408,7 @@ class Listening:
             after = None
             words = f"its provider has kept it waiting for {span(patience)} and does not say for how long"
         elif left >= patience:
-            words, after = f"its provider asks it to wait for {span(left)} more", left
+            words, after = f"its provider asks it to wait for {span(round(left))} more", left
         else:
             return
         failure = Failure(

@@ -158,7 +158,7 @@ def why(
         case Ending() as state:
             return f"is being ended: {state.why}"
         case RetryWait() as state:
-            left = f"in {span(state.due_at - now)}" if now is not None else f"at {rfc3339(state.due_at)}"
+            left = f"in {span(round(state.due_at - now))}" if now is not None else f"at {rfc3339(state.due_at)}"
             return f"tries again {left} after {state.error_class.value}: {state.reason}"
         case Blocked() as state:
             return state.reason

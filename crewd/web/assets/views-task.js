@@ -120,6 +120,7 @@ function stands(task) {
   const found = task.explain;
   const cause = [task.why_run?.cause, ...(task.why_run?.other_causes || [])].find((each) => each?.tasks.includes(task.task_id));
   const cards = [];
+  if (task.state === "ending" && task.why) cards.push(h("p", { "data-key": "ending" }, badge("ending"), ` It ${task.why}`));
   if (found && found.level !== "healthy") {
     cards.push(h("div", { class: `card cause tone-${{ dead: "bad", stale: "alert", unreadable: "odd", waiting: "info" }[found.level] || "warn"}`, "data-key": "verdict" },
       h("p", { class: "cause-line" }, badge(found.level), found.reason === "silent" ? " silent for " : ` ${plain(found.reason)}, silent for `, counting(now() - found.silence_seconds)),

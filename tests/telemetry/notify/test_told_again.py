@@ -341,3 +341,40 @@ async def test_a_note_that_nobody_understands_silences_no_channel(noted: str) ->
         async with world:
             await world.settle()
         assert told(receiver) == [("opened", "", "critical")] * 2
+
+
+@in_loop
+async def test_what_was_read_and_could_not_be_sent_yet_is_told_by_the_next_crewd() -> None:
+    world = World()
+    with Receiver(200, 500) as receiver:
+        world.options = World(url=receiver.url, attempts_max=1_000_000).options
+        async with world:
+            await world.settle()
+            world.log.open("r/a")
+            world.log.open("r/b")
+            await world.until(lambda: len(receiver.got) > 3)
+        assert [each["notices"][0]["subject"] for each in receiver.got[:2]] == ["r/a", "r/b"]
+    with Receiver() as receiver:
+        world.options = World(url=receiver.url).options
+        async with world:
+            await world.until(lambda: len(receiver.got) == 1)
+            await world.settle()
+        assert [each["subject"] for got in receiver.got for each in got["notices"]] == ["r/b"]
+
+
+@in_loop
+async def test_what_is_news_again_in_quiet_hours_is_told_after_them() -> None:
+    route = Route(quiet=quiet_hours("13:00-14:00"))
+    with Receiver() as receiver:
+        async with World(url=receiver.url, route=route) as world:
+            await world.settle()
+            world.log.open("r/a", severity="warning")
+            await world.until(lambda: len(receiver.got) == 1)
+            later(world, 1.5 * HOURS)
+            world.log.set("r/a", anew=1)
+            world.log.update("r/a", change="snooze_over", anew=1)
+            await world.settle()
+            assert len(receiver.got) == 1
+            later(world, HOURS)
+            await world.until(lambda: len(receiver.got) == 2)
+            assert told(receiver)[-1] == ("opened", "anew", "warning")
