@@ -41,6 +41,8 @@ async def until_stopped(daemon: Daemon) -> None:
         await daemon.stop.wait()
         if daemon.tasks is not None and not daemon.handed_over:
             settings = daemon.loaded.settings.tasks
+            daemon.patrol.stopping = "crewd ends once the attempts that run are over; nothing new is begun"
+            daemon.patrol.wake.set()
             daemon.notifier.status("stopping: waits for the attempts that run")
             # Whoever pressed ^C wonders why nothing happens.
             log.info("daemon.draining", seconds=settings.drain_timeout, remedy="a second SIGTERM or ^C does not wait")

@@ -98,6 +98,7 @@ class Patrol:
     deaths: MassDeaths = field(default_factory=MassDeaths)
     shadowing: Shadowing = field(default_factory=Shadowing)  # overrides that are only tried
     defects: Counter[str] = field(default_factory=Counter)  # part -> failures of crewd's own that were survived
+    stopping: str = ""  # why nothing new is begun: crewd ends, and waits for what runs
     audience: Audience = field(init=False)
     desk: Desk = field(init=False)  # where people say something of incidents
     letters: Letters = field(init=False)
@@ -538,6 +539,7 @@ class Patrol:
             "recovery": self.recovering.failed,
             "shadowing": self.shadowing.failed,
             "listeners": self.audience.failed,
+            "stopping": self.stopping,
         }
         return {part: why for part, why in own.items() if why} | self.oversight.degraded()
 

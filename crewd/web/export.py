@@ -30,7 +30,7 @@ COLUMNS = (
     "input", "output", "cache_read", "cache_write", "cost_usd",
 )  # fmt: skip
 # What a spreadsheet would take for a formula or a command (OWASP, "CSV Injection").
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#!])")
 
 Line = tuple[str, dict[str, Any]]  # what it tells of: run, task, attempt or event

@@ -76,6 +76,20 @@ def test_sigterm_drains_and_what_it_stopped_is_tried_again(tmp_path: Path) -> No
         assert len(_attempts(second, run_id, "short")) == 1
 
 
+def test_a_crewd_that_waits_for_what_runs_says_so_and_a_second_wish_is_answered_at_once(tmp_path: Path) -> None:
+    def why() -> str:
+        return str(ask(first, "GET", "/readyz")[1]["parts"].get("stopping", {}).get("why", ""))
+
+    with crewd(tmp_path / "state", tmp_path, CREWD_TASKS__DRAIN_TIMEOUT="60s") as first:
+        first.wait_ready()
+        run_id = submit(first, {"name": "one", "tasks": [shell("long", "sleep 100")]})
+        eventually(lambda: states(first, run_id).get("long") == "running", first.process)
+        first.process.terminate()
+        eventually(lambda: "ends once the attempts that run are over" in why(), first.process)
+        assert first.stop() == 0
+    assert left_of(tmp_path / "state") == []
+
+
 def test_a_handover_loses_no_worker(tmp_path: Path) -> None:
     with crewd(tmp_path / "state", tmp_path) as first:
         first.wait_ready()

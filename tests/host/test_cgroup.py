@@ -11,6 +11,8 @@ from crewd.host.remains import prove_gone
 from tests.fakes.workers import attempt, python, until
 from tests.host.limits import ordinary_user
 
+pytestmark = pytest.mark.xdist_group("control groups")  # there is one place for them on a machine
+
 UNIFIED = "30 1 0:26 / {point} rw,nosuid - cgroup2 cgroup2 rw\n"
 V1 = "31 1 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 

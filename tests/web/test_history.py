@@ -258,6 +258,13 @@ def test_a_spreadsheet_finds_no_formula_in_a_cell(tmp_path: Path) -> None:
     assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
+@pytest.mark.parametrize("sign", ["\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_a_formula_of_full_width_is_none_either(tmp_path: Path, sign: str) -> None:
+    state = world(tmp_path, runs=[run(1)], attempts=[attempt(1, run_id="r-1", model=f"{sign}1+1")])
+    text = ask(state, f"{API}/runs/r-1/export?format=csv").text
+    assert f"'{sign}1+1" in text
+
+
 def test_a_table_to_read_keeps_its_columns_whatever_a_text_holds(tmp_path: Path) -> None:
     text = ask(export_world(tmp_path), f"{API}/runs/r-1/export?format=md").text
     assert "- goal: \\# ship \\| it Bearer \\*\\*\\*" in text
@@ -309,8 +316,8 @@ def test_an_export_that_nobody_takes_is_cut_off_and_lets_go_of_the_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = world(tmp_path, runs=[run(1)])
-    opened: list[Reader] = []
-    monkeypatch.setattr(state, "look_back", lambda: opened.append(Reader.open(tmp_path)) or opened[-1])
+    opened = [Reader.open(tmp_path)]
+    monkeypatch.setattr(state, "look_back", lambda: opened[0])
     monkeypatch.setattr(crewd.web.history, "STALLED_SECONDS", 0.05)
     scope = {
         "type": "http", "method": "GET", "path": f"{API}/runs/r-1/export", "raw_path": b"", "query_string": b"",

@@ -35,7 +35,7 @@ BUSY_MAX = 0.05
 BUSY_MAX_BESIDE = 0.1
 # What may pass between two beats without the time that the kernel let threads of ours wait for a processor. 50 ms are
 # promised; the rest is for what cannot be told apart on a machine with other work to do.
-LAG_MAX = 0.25
+LAG_MAX = 0.5  # other tests run beside this one, and wait for the same disk
 TRIM_EVERY = 0.05  # the daemon looks every two seconds; here nobody runs for so long
 TASK = "t"
 OK = ""  # the class of an attempt that succeeded
