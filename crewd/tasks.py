@@ -212,7 +212,7 @@ def wire(
     board = Board()
     register = Register(board, ledger, LedgerWork(ledger), heard, violated)
     circuits = Circuits(options.circuits)
-    cgroups = Cgroups.detect() if settings.tasks.cgroup == "auto" else None
+    cgroups = Cgroups.detect(owner=str(state)) if settings.tasks.cgroup == "auto" else None
     letters = DeadLetters(_loader(history), options.redrive_rate, letter_added, _open_letter(history), letter_closed)
     letters.recall(memory.managed_letters)
     hands = SystemHands(ProcProcesses(clock), cgroups)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from crewd.cli.change import post
@@ -114,7 +115,7 @@ class Desk:
 
         found = take_incidents(self._place, "open", None, LIMIT).body
         return [
-            Item(f"{each['subject']} {each['cause']}", line, lambda each=each: whole(each))  # type: ignore[misc]
+            Item(f"{each['subject']} {each['cause']}", line, partial(whole, each))
             for each, line in zip(found, rows(found), strict=False)
         ]
 
@@ -122,10 +123,7 @@ class Desk:
         from crewd.cli.letters import rows, take_letters, whole
 
         found = [each for each in take_letters(self._place, ("open",)).body if run in ("", each["run_id"])]
-        return [
-            Item(each["key"], line, lambda each=each: whole(each))  # type: ignore[misc]
-            for each, line in zip(found, rows(found), strict=False)
-        ]
+        return [Item(each["key"], line, partial(whole, each)) for each, line in zip(found, rows(found), strict=False)]
 
     def cancel(self, run: str, task: str, reason: str) -> str:
         path = f"{API}/runs/{segment(run)}" + (f"/tasks/{segment(task)}" if task else "")

@@ -1,6 +1,7 @@
 """The panes of the full screen: rows of which only those in sight are drawn, a page to read, and a question."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
 from rich.text import Text
@@ -249,7 +250,7 @@ class Log(Page):
             if self._left:
                 return
             if lines:
-                self._later(lambda lines=lines: self._add(lines))  # type: ignore[misc]
+                self._later(partial(self._add, lines))
 
     def _add(self, lines: list[str]) -> None:
         rows = self.query_one(Rows)

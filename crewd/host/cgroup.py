@@ -1,5 +1,6 @@
 """Control groups, version 2 (cgroups(7)): where crewd may make them, an attempt is one group, and cannot leave it."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -82,13 +83,18 @@ class Cgroup:
 
 
 class Cgroups:
-    """The place beneath crewd's own group where it may make groups."""
+    """The place beneath crewd's own group where it may make groups.
 
-    def __init__(self, folder: str) -> None:
+    `owner` says whose they are, such as a state folder: two crewds of a host may share the place, and neither is to
+    take away what the other has just made.
+    """
+
+    def __init__(self, folder: str, owner: str = "") -> None:
         self.folder = folder
+        self._prefix = PREFIX + (f"{hashlib.sha256(os.fsencode(owner)).hexdigest()[:12]}-" if owner else "")
 
     @classmethod
-    def detect(cls, own: str | None = None, mounts: str | None = None) -> "Cgroups | None":
+    def detect(cls, own: str | None = None, mounts: str | None = None, owner: str = "") -> "Cgroups | None":
         """Find the place; None where there is none: no version 2, not delegated to us, or not writable.
 
         `own` and `mounts` are the texts of /proc/self/cgroup and /proc/self/mountinfo. Makes a group and removes it.
@@ -102,7 +108,7 @@ class Cgroups:
             Path(probe).rmdir()
         except OSError:
             return None
-        return cls(folder)
+        return cls(folder, owner)
 
     def enable(self) -> list[str]:
         """Ask for the controllers that limits need; returns complaints.
@@ -131,14 +137,14 @@ class Cgroups:
         return Cgroup(folder) if os.path.isdir(folder) else None
 
     def names(self) -> list[str]:
-        """Name the groups that crewd made here. Raises OSError."""
+        """Name the groups that this owner's crewd made here. Raises OSError."""
         found = (entry.name for entry in os.scandir(self.folder) if entry.is_dir(follow_symlinks=False))
-        return sorted(name.removeprefix(PREFIX) for name in found if name.startswith(PREFIX))
+        return sorted(name.removeprefix(self._prefix) for name in found if name.startswith(self._prefix))
 
     def _place(self, name: str) -> str:
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a control group: letters, digits and . _ - only, at most 201")
-        return f"{self.folder}/{PREFIX}{name}"
+        return f"{self.folder}/{self._prefix}{name}"
 
 
 def _own_folder(own: str, mounts: str) -> str | None:

@@ -69,7 +69,7 @@ def past_runs(connection: apsw.Connection, query: HistoryQuery) -> HistoryPage[R
     if query.variant is not None:
         _member(of_task, "variants", query.variant)
     if len(of_task.sql) > 1:
-        where.add(f"EXISTS (SELECT 1 FROM outcomes WHERE {of_task.text()})", *of_task.bindings)  # noqa: S608
+        where.add(f"EXISTS (SELECT 1 FROM outcomes WHERE {of_task.text()})", *of_task.bindings)
     if query.label is not None:
         _member(where, "labels", query.label)
     if query.states:
@@ -86,7 +86,7 @@ def stats(connection: apsw.Connection, path: Path) -> HistoryStats:
         meta = read_meta(connection)
         first, first_at = connection.execute("SELECT seq, at FROM events ORDER BY seq LIMIT 1").get or (0, None)
         _, last_at = connection.execute("SELECT seq, at FROM events ORDER BY seq DESC LIMIT 1").get or (0, None)
-        counts = [int(connection.execute(f"SELECT count(*) FROM {table}").get) for table in TABLES]  # noqa: S608
+        counts = [int(connection.execute(f"SELECT count(*) FROM {table}").get) for table in TABLES]
         events = int(connection.execute("SELECT count(*) FROM events").get)
         dropped = connection.execute(_DROPPED).get or 0
         corrupt = sum(1 for table in TABLES for _ in _damaged(connection, table))
@@ -134,7 +134,7 @@ def _of_tasks(connection: apsw.Connection, table: str, query: HistoryQuery) -> I
     if query.label is not None:
         labelled = _Where([], [])
         _member(labelled, "labels", query.label)
-        where.add(f"run_id IN (SELECT run_id FROM run_history WHERE {labelled.text()})", *labelled.bindings)  # noqa: S608
+        where.add(f"run_id IN (SELECT run_id FROM run_history WHERE {labelled.text()})", *labelled.bindings)
     states = tuple("" if state == AT_WORK else state for state in dict.fromkeys(query.states))
     if not states and query.executor and not query.run_id:
         states = ("", *OUTCOMES)
@@ -165,7 +165,7 @@ def _narrow(where: _Where, query: HistoryQuery, names: tuple[str, ...], began: s
 
 def _member(where: _Where, mapping: str, pair: tuple[str, str]) -> None:
     """Of a body: its mapping has this name with this value."""
-    where.add(f"EXISTS (SELECT 1 FROM json_each(body, '$.{mapping}') WHERE key = ? AND value = ?)", *pair)  # noqa: S608
+    where.add(f"EXISTS (SELECT 1 FROM json_each(body, '$.{mapping}') WHERE key = ? AND value = ?)", *pair)
 
 
 def _size(query: HistoryQuery) -> int:
@@ -174,7 +174,7 @@ def _size(query: HistoryQuery) -> int:
 
 def _select(table: str, where: _Where, size: int) -> tuple[str, list[Any]]:
     """One row more than a page has: whether there is another page."""
-    sql = f"SELECT * FROM {table} WHERE {where.text()} ORDER BY first_seq DESC LIMIT ?"  # noqa: S608 -- of constants
+    sql = f"SELECT * FROM {table} WHERE {where.text()} ORDER BY first_seq DESC LIMIT ?"
     return sql, [*where.bindings, size + 1]
 
 
@@ -186,7 +186,7 @@ def _page(found: Iterator[Row], read: Callable[[Row], V], limit: int) -> History
 
 
 def _damaged(connection: apsw.Connection, table: str) -> Iterator[str]:
-    for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608 -- of constants
+    for row in connection.execute(f"SELECT * FROM {table}"):
         try:
             cells.verify("row", row[0], row)
         except (cells.Unsound, UnicodeDecodeError):
@@ -195,7 +195,7 @@ def _damaged(connection: apsw.Connection, table: str) -> Iterator[str]:
 
 def _differences(connection: apsw.Connection, aside: apsw.Connection, table: str, pruned_to: int) -> Iterator[str]:
     yield from _damaged(connection, table)
-    sql = f"SELECT * FROM {table} WHERE first_seq > ? ORDER BY first_seq"  # noqa: S608 -- of constants
+    sql = f"SELECT * FROM {table} WHERE first_seq > ? ORDER BY first_seq"
     held, folded = connection.execute(sql, (pruned_to,)), aside.execute(sql, (pruned_to,))
     one, other = next(held, None), next(folded, None)
     while one is not None or other is not None:
@@ -219,7 +219,7 @@ def _older(connection: apsw.Connection, table: str, row: Row) -> bool:
     names = {"attempts": 3, "outcomes": 2, "run_history": 1}[table]
     key = ("run_id", "task_id", "attempt")[:names]
     where = " AND ".join(f"{name} = ?" for name in key)
-    held = connection.execute(f"SELECT first_seq FROM {table} WHERE {where}", row[1 : 1 + names]).get  # noqa: S608
+    held = connection.execute(f"SELECT first_seq FROM {table} WHERE {where}", row[1 : 1 + names]).get
     return held is not None and held < row[0]
 
 

@@ -25,9 +25,9 @@ _COLUMNS = (
     "cache_read = excluded.cache_read, cache_write = excluded.cache_write, cost_usd = excluded.cost_usd, "
     'body = excluded.body, "check" = excluded."check"'
 )
-INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({_MARKS},?) ON CONFLICT (first_seq) DO UPDATE SET {_COLUMNS}"  # noqa: S608
+INSERT_ATTEMPT = f"INSERT INTO attempts VALUES ({_MARKS},?) ON CONFLICT (first_seq) DO UPDATE SET {_COLUMNS}"
 INSERT_TASK = (
-    f"INSERT INTO outcomes VALUES ({_MARKS},?) ON CONFLICT (first_seq) DO UPDATE SET "  # noqa: S608
+    f"INSERT INTO outcomes VALUES ({_MARKS},?) ON CONFLICT (first_seq) DO UPDATE SET "
     f"attempts = excluded.attempts, {_COLUMNS}"
 )
 INSERT_RUN = (
@@ -85,7 +85,7 @@ def refold(connection: apsw.Connection, events: Iterable[Event]) -> None:
 
 def sound_events(connection: apsw.Connection, after: int = 0) -> Iterator[Event]:
     """Events that history is made of, above a number, the oldest first. Damaged ones tell nothing."""
-    for row in connection.execute(f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (after,)):  # noqa: S608
+    for row in connection.execute(f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (after,)):
         if row[_TYPE] in TYPES:
             with contextlib.suppress(cells.Unsound):
                 yield rows.read_event(row)

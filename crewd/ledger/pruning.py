@@ -26,8 +26,8 @@ _SELECT_ENDED = """SELECT * FROM managed_runs AS run WHERE ended_at < ?
 # A row is not forgotten before all its events are: verifying would miss it. A run that is gone from disk never ends,
 # and of one of which nothing but that was heard, nobody knows when it began.
 _PAST = "(ended_at < ?1 OR (ended_at IS NULL AND vanished = 1 AND coalesce(created_at, 0) < ?1))"
-_PAST_IDS = f"SELECT run_id FROM run_history WHERE {_PAST}"  # noqa: S608 -- of constants
-_SELECT_PAST = f"SELECT * FROM run_history WHERE {_PAST} AND last_seq <= ?2 ORDER BY first_seq LIMIT 1"  # noqa: S608
+_PAST_IDS = f"SELECT run_id FROM run_history WHERE {_PAST}"
+_SELECT_PAST = f"SELECT * FROM run_history WHERE {_PAST} AND last_seq <= ?2 ORDER BY first_seq LIMIT 1"
 _DELETE_LOGS = """DELETE FROM logs WHERE (log, position) IN
     (SELECT log, position FROM logs WHERE log = ?1 OR (log > ?2 AND log < ?3) ORDER BY log, position LIMIT ?4)"""
 # A run that is still on disk stays: the next start would take it for a new one.
@@ -100,7 +100,7 @@ def would_forget(connection: apsw.Connection, before: float) -> dict[str, int]:
         "history_attempts": (f"attempts WHERE run_id IN ({_PAST_IDS})", (before,)),
     }
     return {
-        name: int(connection.execute(f"SELECT count(*) FROM {rows}", bindings).get)  # noqa: S608 -- of constants
+        name: int(connection.execute(f"SELECT count(*) FROM {rows}", bindings).get)
         for name, (rows, bindings) in counts.items()
     }
 
@@ -119,7 +119,7 @@ def forget_past(connection: apsw.Connection, before: float, rows_max: int) -> in
     deleted = 0
     for table in ("attempts", "outcomes", "run_history"):
         if deleted < rows_max:
-            sql = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE run_id = ? LIMIT ?)"  # noqa: S608
+            sql = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE run_id = ? LIMIT ?)"
             deleted += _delete(connection, sql, (run_id, rows_max - deleted))
     _give_back(connection)
     return deleted

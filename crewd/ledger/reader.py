@@ -173,7 +173,7 @@ class Reader:
         where = {None: "TRUE", True: "ended_at IS NOT NULL", False: "ended_at IS NULL"}[ended]
         return self._values(
             ManagedRun,
-            f"SELECT * FROM managed_runs WHERE {where} AND ? IN ('', crew) "  # noqa: S608 -- of constants
+            f"SELECT * FROM managed_runs WHERE {where} AND ? IN ('', crew) "
             "ORDER BY submitted_at DESC, rowid DESC LIMIT ?",
             (crew, limit),
         )
@@ -263,8 +263,7 @@ class Reader:
         """Sum up what each crew used by the notes of a time, [start, end) in wall time. Model names are left out."""
         figures = ", ".join(f"SUM(json_extract(data, '$.{name}'))" for name in USAGE_FIGURES)
         found = self._rows(
-            f"SELECT crew, {figures} FROM events "  # noqa: S608 -- of constants
-            "WHERE type = 'usage.recorded' AND at >= ? AND at < ? GROUP BY crew",
+            f"SELECT crew, {figures} FROM events WHERE type = 'usage.recorded' AND at >= ? AND at < ? GROUP BY crew",
             (start, end),
         )
         return {
@@ -318,8 +317,7 @@ class Reader:
 
     def _events(self, where: str, bindings: tuple[Any, ...], after: int, limit: int, order: str) -> list[Row]:
         return self._rows(
-            f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE {where} AND seq > ? "  # noqa: S608 -- of constants
-            f"ORDER BY seq {order} LIMIT ?",
+            f"SELECT {rows.EVENT_COLUMNS} FROM events WHERE {where} AND seq > ? ORDER BY seq {order} LIMIT ?",
             (*bindings, after, limit),
         )
 

@@ -19,7 +19,7 @@ from crewd.model.verdict import DeadVerdict, Incident
 Statement = tuple[str, list[Row]]
 
 EVENT_COLUMNS = 'seq, at, type, run_id, task_id, attempt, runtime, crew, actor, data, "check"'
-INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 -- constants only
+INSERT_EVENT = f"INSERT INTO events ({EVENT_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 VANISHED = 6  # column of `runs`
 INSERT_META = "INSERT OR REPLACE INTO meta VALUES (?,?,?)"
 INSERT_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?,?,?)"

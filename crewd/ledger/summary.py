@@ -85,7 +85,7 @@ def _picked(
         connection.execute(f"CREATE TEMP TABLE kinds (kind INTEGER PRIMARY KEY, {', '.join(names)})")
         connection.execute(f"CREATE UNIQUE INDEX temp.kinds_by_name ON kinds ({', '.join(names)})")
         connection.execute(
-            f"INSERT OR IGNORE INTO kinds ({', '.join(names)}) SELECT {', '.join(values)} FROM {rows}",  # noqa: S608
+            f"INSERT OR IGNORE INTO kinds ({', '.join(names)}) SELECT {', '.join(values)} FROM {rows}",
             bindings,
         )
         if (kinds := connection.execute("SELECT count(*) FROM temp.kinds").get) > KINDS_MAX:
@@ -94,7 +94,7 @@ def _picked(
                 "most; give fewer names to group by, a shorter window, or a value of one of them"
             )
         connection.execute(
-            f"CREATE TEMP TABLE picked AS SELECT (SELECT kind FROM kinds WHERE {same}) AS kind, {slot} AS slot, "  # noqa: S608
+            f"CREATE TEMP TABLE picked AS SELECT (SELECT kind FROM kinds WHERE {same}) AS kind, {slot} AS slot, "
             f"duration_seconds AS duration, queue_seconds AS queue, {', '.join(_USAGE)} FROM {rows}",
             (since, slot_seconds, *bindings),
         )
@@ -105,9 +105,9 @@ def _picked(
 
 def _way(connection: apsw.Connection, table: str, since: float, until: float) -> str:
     """Choose how to read the table: SQLite would go by the index even where it leads to every row."""
-    inside = f"SELECT count(*) FROM main.{table} WHERE ended_at >= ? AND ended_at < ?"  # noqa: S608 -- of constants
+    inside = f"SELECT count(*) FROM main.{table} WHERE ended_at >= ? AND ended_at < ?"
     found = connection.execute(inside, (since, until)).get
-    total = connection.execute(f"SELECT count(*) FROM main.{table}").get  # noqa: S608
+    total = connection.execute(f"SELECT count(*) FROM main.{table}").get
     return "NOT INDEXED" if found * SCAN_SHARE >= total else ""
 
 
@@ -173,7 +173,7 @@ class _Group:
 
 def _kinds(connection: apsw.Connection, names: int) -> dict[int, _Kind]:
     keys = "".join(f"k{number}, " for number in range(names))
-    found = connection.execute(f"SELECT kind, {keys}result, failure FROM temp.kinds")  # noqa: S608 -- of constants
+    found = connection.execute(f"SELECT kind, {keys}result, failure FROM temp.kinds")
     return {row[0]: _Kind(*row) for row in found}
 
 
@@ -188,7 +188,7 @@ def _groups(kinds: dict[int, _Kind]) -> dict[Key, _Group]:
 def _count(connection: apsw.Connection, groups: dict[Key, _Group], kinds: dict[int, _Kind]) -> None:
     """Count and add up by kind; what is coarser is the sum of what is finer."""
     for number, slot, *figures in connection.execute(
-        f"SELECT kind, slot, count(*), count(coalesce(input, output)), count(cost_usd), {_SUMS} "  # noqa: S608
+        f"SELECT kind, slot, count(*), count(coalesce(input, output)), count(cost_usd), {_SUMS} "
         "FROM temp.picked GROUP BY kind, slot"
     ):
         kind = kinds[number]
@@ -226,11 +226,11 @@ class _Ranked:
     def __init__(self, connection: apsw.Connection, measure: str) -> None:
         self._connection, self._table = connection, f"temp.{measure}s"
         connection.execute(
-            f"CREATE TEMP TABLE {measure}s AS SELECT {measure} AS value, kind FROM temp.picked "  # noqa: S608
+            f"CREATE TEMP TABLE {measure}s AS SELECT {measure} AS value, kind FROM temp.picked "
             f"WHERE {measure} IS NOT NULL ORDER BY {measure}"
         )
         self._text: str = connection.execute(
-            f"SELECT coalesce(group_concat(char({FIRST_MARK} + kind + "  # noqa: S608 -- of constants
+            f"SELECT coalesce(group_concat(char({FIRST_MARK} + kind + "
             f"iif(kind < {SURROGATES - FIRST_MARK}, 0, {SURROGATES_MANY})), '' ORDER BY rowid), '') "
             f"FROM {self._table}"
         ).get
@@ -265,7 +265,7 @@ class _Ranked:
 
     def _value(self, place: int) -> float:
         value: float = self._connection.execute(
-            f"SELECT value FROM {self._table} WHERE rowid = ?",  # noqa: S608 -- of constants
+            f"SELECT value FROM {self._table} WHERE rowid = ?",
             (place + 1,),
         ).get
         return value

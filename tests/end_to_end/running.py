@@ -1,6 +1,7 @@
 """A real crewd in a process of its own, on a free port, with short thresholds; and real workers beside it."""
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -103,9 +104,10 @@ def eventually(condition: Callable[[], bool], process: subprocess.Popen[bytes] |
 
 
 def events(state: Path) -> list[dict[str, Any]]:
-    """All whole lines of the event sink, over all its days."""
-    lines = b"".join(path.read_bytes() for path in sorted((state / "logs").glob("events-2*.jsonl"))).split(b"\n")
-    return [json.loads(line) for line in lines if line]
+    """All whole lines of the event sink, over all its days; those that are over may be packed already."""
+    days = sorted((state / "logs").glob("events-2*.jsonl*"))
+    contents = [gzip.decompress(day.read_bytes()) if day.suffix == ".gz" else day.read_bytes() for day in days]
+    return [json.loads(line) for line in b"".join(contents).split(b"\n") if line]
 
 
 class Worker:

@@ -6,28 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from crewd.host.cgroup import PREFIX, Cgroup, Cgroups
+from crewd.host.cgroup import Cgroup, Cgroups
 from crewd.host.remains import prove_gone
 from tests.fakes.workers import attempt, python, until
 from tests.host.limits import ordinary_user
-
-pytestmark = pytest.mark.xdist_group("control groups")  # there is one place for them on a machine
 
 UNIFIED = "30 1 0:26 / {point} rw,nosuid - cgroup2 cgroup2 rw\n"
 V1 = "31 1 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 
 
 @pytest.fixture
-def groups() -> Iterator[Cgroups]:
-    found = Cgroups.detect()
+def groups(tmp_path: Path) -> Iterator[Cgroups]:
+    found = Cgroups.detect(owner=str(tmp_path))
     if found is None:
         pytest.skip("no control group of version 2 was handed over to this user")
     yield found
     for name in found.names():
-        if name.startswith("test-"):
-            Cgroup(f"{found.folder}/{PREFIX}{name}").kill()
-            until(Cgroup(f"{found.folder}/{PREFIX}{name}").empty)
-            Cgroup(f"{found.folder}/{PREFIX}{name}").remove()
+        left = found.make(name)
+        left.kill()
+        until(left.empty)
+        left.remove()
 
 
 def tree(root: Path, own: str = "") -> str:
@@ -127,3 +125,11 @@ def test_a_limit_without_its_controller_is_told(groups: Cgroups) -> None:
     needed = {"memory.max": "memory", "pids.max": "pids"}
     missing = [name for name, controller in needed.items() if controller not in controllers]
     assert [text.split()[0] for text in complaints] == missing
+
+
+def test_a_crewd_knows_nothing_of_the_groups_of_another(tmp_path: Path) -> None:
+    one, other = Cgroups(str(tmp_path), "/state/one"), Cgroups(str(tmp_path), "/state/other")
+    made = one.make("run-1")
+    assert (one.names(), other.names()) == (["run-1"], [])
+    assert other.adopt("run-1") is None
+    assert one.adopt("run-1") is not None and made.remove()
