@@ -150,16 +150,7 @@ def attempt_after(row: AttemptRow | None, event: Event) -> AttemptRow | None:
             last_seq=event.seq,
         )
     data = event.data
-    row = replace(
-        row,
-        last_seq=event.seq,
-        runtime=row.runtime or _text(event.runtime),
-        crew=row.crew or _text(event.crew),
-        task_type=_name(data, "task_type") or row.task_type,
-        executor=_name(data, "executor") or row.executor,
-        model=_model(row.model, event),
-        variants=_names(data.get("variants")) or row.variants,
-    )
+    row = replace(row, **_told_of(row, event))
     match event.type:
         case "attempt.starting":
             waited = _seconds(data, "queue_seconds")
@@ -193,18 +184,7 @@ def task_after(row: TaskRow | None, event: Event, new_attempt: bool = False) -> 
             first_seq=event.seq,
             last_seq=event.seq,
         )
-    data = event.data
-    row = replace(
-        row,
-        last_seq=event.seq,
-        runtime=row.runtime or _text(event.runtime),
-        crew=row.crew or _text(event.crew),
-        task_type=_name(data, "task_type") or row.task_type,
-        executor=_name(data, "executor") or row.executor,
-        model=_model(row.model, event),
-        variants=_names(data.get("variants")) or row.variants,
-        attempts=row.attempts + new_attempt,
-    )
+    row = replace(row, **_told_of(row, event), attempts=row.attempts + new_attempt)
     if event.type == "usage.recorded":
         return replace(row, usage=_more_usage(row.usage, event))
     if event.type in ("attempt.starting", "attempt.started") or begins_attempt(event):
@@ -246,6 +226,19 @@ def run_after(
         usage = _more_usage(row.usage, event) if event.type == "usage.recorded" else row.usage
         return replace(row, usage=usage, tasks=_recounted(row.tasks, before, task))
     return _run_told(row, event)
+
+
+def _told_of(row: AttemptRow | TaskRow, event: Event) -> dict[str, Any]:
+    """Fields that every event about an attempt or a task may tell anew."""
+    return {
+        "last_seq": event.seq,
+        "runtime": row.runtime or _text(event.runtime),
+        "crew": row.crew or _text(event.crew),
+        "task_type": _name(event.data, "task_type") or row.task_type,
+        "executor": _name(event.data, "executor") or row.executor,
+        "model": _model(row.model, event),
+        "variants": _names(event.data.get("variants")) or row.variants,
+    }
 
 
 def _tells_of_attempt(event: Event) -> bool:

@@ -14,21 +14,11 @@ from crewd.model.verdict import Incident
 from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.last_hour import LastHour
 from crewd.telemetry.redact import Redactor
-from crewd.web.broadcast import Broadcast
+from crewd.web.broadcast import Broadcast, Recorded
 
 
-class History(Protocol):
+class History(Recorded, Protocol):
     """The ledger, read-only. Called in a worker thread, never twice at once."""
-
-    def events(
-        self,
-        after: int = 0,
-        limit: int = 1000,
-        types: Sequence[str] = (),
-        run_id: str = "",
-        newest_first: bool = False,
-        crew: str = "",
-    ) -> list[Event]: ...
 
     def attempts(self, query: HistoryQuery) -> HistoryPage[AttemptRow]:
         """Attempts, the newest first."""

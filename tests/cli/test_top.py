@@ -201,7 +201,7 @@ def test_a_key_opens_its_page_and_q_leads_back() -> None:
         async with screen() as (app, pilot, stand, _):
             for keys, words in PAGES:
                 await pilot.press("g", *keys)
-                await until(pilot, lambda words=words: words in shown(app))  # type: ignore[misc]
+                await until(pilot, lambda words=words: words in shown(app))  # type: ignore[misc]  # by its default
                 if len(app.screen_stack) > 1:
                     await pilot.press("q")
                     await until(pilot, lambda: len(app.screen_stack) == 1)
@@ -326,7 +326,7 @@ def test_trying_again_asks_first() -> None:
                     await until(pilot, lambda question=question: question in shown(app))  # type: ignore[misc]
                     assert done not in stand.done
                     await pilot.press(answer)
-                    await until(pilot, lambda words=words: words in shown(app))  # type: ignore[misc]
+                    await until(pilot, lambda words=words: words in shown(app))  # type: ignore[misc]  # by its default
             assert stand.done == [done for _, _, done in cases]
 
     asyncio.run(story())
@@ -419,7 +419,7 @@ def test_it_fits_whatever_the_terminal_becomes() -> None:
             await pilot.press("j")
             for size in ((60, 20), (20, 6), (200, 60)):
                 await pilot.resize_terminal(*size)
-                await until(pilot, lambda size=size: app.size == size)  # type: ignore[misc]
+                await until(pilot, lambda size=size: app.size == size)  # type: ignore[misc]  # by its default
                 await pilot.pause(0.05)
                 assert all(len(line) <= size[0] for line in shown(app).splitlines())
                 if size[1] >= 20:

@@ -367,7 +367,7 @@ def test_a_ledger_that_cannot_be_read_is_503_and_neither_empty_nor_a_defect(path
         raise LedgerFailed("the disk is gone; Bearer abcdefghijkl")
 
     state = State()
-    state.history.events = state.history.incidents = fails  # type: ignore[method-assign]
+    state.history.events = state.history.incidents = fails  # type: ignore[method-assign]  # a stand-in
     answer = ask(state, f"/api/v1/{path}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "history_unreadable")
     assert "the disk is gone" in answer.text and "abcdefghijkl" not in answer.text

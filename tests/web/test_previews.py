@@ -165,7 +165,7 @@ def test_a_history_that_cannot_be_read_is_no_empty_one() -> None:
     def fails(query: object) -> NoReturn:
         raise LedgerFailed("disk I/O error")
 
-    state.history.attempts = fails  # type: ignore[method-assign]
+    state.history.attempts = fails  # type: ignore[method-assign]  # a stand-in
     answer = ask(state, ATTEMPTS)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "history_unreadable")
 
@@ -192,8 +192,8 @@ def test_last_words_in_a_dead_letter_are_for_whoever_may_change_the_run(path: st
         DeadLetter("r1", "t1", "manual", "", 1, "", None, "managed", "k", history=(an_attempt("my last words"),))
     )
     assert isinstance(told["history"], tuple)
-    deeds.letters = lambda **_: [told]  # type: ignore[method-assign]
-    deeds.letter = lambda key: told  # type: ignore[method-assign]
+    deeds.letters = lambda **_: [told]  # type: ignore[method-assign]  # a stand-in
+    deeds.letter = lambda key: told  # type: ignore[method-assign]  # a stand-in
     assert "my last words" in ask(state, path, headers=WITH_TOKEN).text
     assert "my last words" not in ask(state, path).text
 

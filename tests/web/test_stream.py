@@ -518,12 +518,12 @@ def test_a_ledger_that_fails_for_a_while_delays_and_loses_nothing() -> None:
         await listener.until(lambda each: each.text)
         history = world.state.history
         whole = history.events
-        history.events = fails  # type: ignore[method-assign]
+        history.events = fails  # type: ignore[method-assign]  # a stand-in
         world.record(3, told=False)
         world.record(1)  # not what is expected next: the ledger is asked
         await asyncio.sleep(5)
         assert listener.seqs() == []
-        history.events = whole  # type: ignore[method-assign]
+        history.events = whole  # type: ignore[method-assign]  # a stand-in
         await listener.until(lambda each: len(each.seqs()) == 4)
         assert listener.seqs() == [1, 2, 3, 4]
 
@@ -532,7 +532,7 @@ def test_a_ledger_that_fails_for_a_while_delays_and_loses_nothing() -> None:
 
 def test_a_ledger_that_cannot_be_asked_is_503_before_the_stream_begins() -> None:
     async def story(world: World) -> None:
-        world.state.history.last_seq = fails  # type: ignore[method-assign,assignment]
+        world.state.history.last_seq = fails  # type: ignore[method-assign,assignment]  # a stand-in
         listener = world.listen("/api/v1/events?after=0")
         await listener.task
         assert listener.status == 503 and b"history_unreadable" in listener.text
@@ -545,11 +545,11 @@ def test_a_defect_ends_the_streams_and_neither_the_daemon_nor_those_that_come_af
         listener = world.listen()
         await listener.until(lambda each: each.text)
         whole = world.state.broadcast._entry
-        world.state.broadcast._entry = breaks  # type: ignore[method-assign]
+        world.state.broadcast._entry = breaks  # type: ignore[method-assign]  # a stand-in
         world.record(1)
         await listener.task
         assert world.state.broadcast.figures().disconnects["failed"] == 1
-        world.state.broadcast._entry = whole  # type: ignore[method-assign]
+        world.state.broadcast._entry = whole  # type: ignore[method-assign]  # a stand-in
         again = world.listen("/api/v1/events?after=0")
         await again.until(lambda each: each.seqs() == [1])
         world.record(1)
@@ -576,7 +576,7 @@ def test_what_the_redactor_learns_is_no_longer_told_of_what_is_at_hand(lesson_co
             return entry
 
         if lesson_comes != "after":
-            broadcast._entry = learns  # type: ignore[method-assign]
+            broadcast._entry = learns  # type: ignore[method-assign]  # a stand-in
         world.record(1, data={"note": "hunter2-hunter2"})
         await first.until(lambda each: len(each.seqs()) == 1)
         broadcast.redactor.learn("hunter2-hunter2")
@@ -592,7 +592,7 @@ def test_what_the_redactor_learns_is_no_longer_told_of_what_is_at_hand(lesson_co
 
 def test_a_ledger_that_fails_while_a_stream_catches_up_ends_it() -> None:
     async def story(world: World) -> None:
-        world.state.history.events = fails  # type: ignore[method-assign]
+        world.state.history.events = fails  # type: ignore[method-assign]  # a stand-in
         listener = world.listen("/api/v1/events?after=0")
         await listener.task
         assert listener.status == 200 and listener.over
