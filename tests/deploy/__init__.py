@@ -1,0 +1,1 @@
+"""What crewd ships, against the real parts that read it."""
