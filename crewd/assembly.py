@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from crewd.config.folders import logs_folder
-from crewd.config.notifications import NotifyChannel, header_of
+from crewd.config.notifications import NotifyChannel, header_of, label_of
 from crewd.config.run_file import TaskDefaults
 from crewd.config.run_file.layers import tables_of, values_of
 from crewd.config.settings import Settings
@@ -249,6 +249,7 @@ def _channel(name: str, channel: NotifyChannel, environ: Mapping[str, str]) -> C
         url=channel.url.get_secret_value() if channel.url is not None else "",
         format=channel.format,
         headers=tuple(each for each in headers if each is not None),
+        labels=tuple(each for each in map(label_of, channel.labels) if each is not None),
         command=tuple(channel.command),
         # The operator's own program runs as crewd does, without what is said to crewd alone.
         environ={key: value for key, value in environ.items() if not key.startswith(("CREWD_", "CREDENTIALS_"))},

@@ -32,7 +32,7 @@ from crewd.ledger.reader import Reader
 from crewd.model.event import Event
 from crewd.model.moment import rfc3339
 from crewd.tasks import Tasks
-from crewd.telemetry import logs, loop_lag
+from crewd.telemetry import free_space, logs, loop_lag
 from crewd.telemetry.exposition import Exposition
 from crewd.telemetry.listener import Listener
 from crewd.telemetry.log_listener import LogListener
@@ -40,9 +40,9 @@ from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.notify.service import Notifications
 from crewd.telemetry.redact import Redactor
 from crewd.telemetry.sinks.service import Sinks
-from crewd.upkeep import Stop, compare_watchdog, hints, prune, reloads, until_stopped
+from crewd.upkeep import Stop, hints, prune, reloads, until_stopped
 from crewd.web.broadcast import Broadcast, BroadcastOptions
-from crewd.wired import Daemon
+from crewd.wired import Daemon, widen_watchdog
 
 DAEMON_FILE = "daemon.json"  # where commands find the running daemon
 THREADS = 16
@@ -79,15 +79,21 @@ async def serve(
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(until_stopped(daemon), name="signals")
-                if daemon.tasks is not None:
-                    # Whoever a predecessor left is accounted for before anything else is begun.
-                    await daemon.tasks.open()
-                # The watch comes before the web: importing a web framework takes longer than a round.
-                await daemon.patrol.round()
-                await _listen(daemon, stack)
+                with daemon.notifier.starting():  # a thousand attempts, or a slow disk, take longer than a start may
+                    if daemon.tasks is not None:
+                        # Whoever a predecessor left is accounted for before anything else is begun.
+                        daemon.notifier.status("starting: accounts for the attempts of the crewd before")
+                        await daemon.tasks.open()
+                    # The watch comes before the web: importing a web framework takes longer than a round.
+                    daemon.notifier.status("starting: looks at every run for the first time")
+                    await daemon.patrol.round()
+                    await _listen(daemon, stack)
                 tasks.create_task(daemon.patrol.run(), name="patrol")
                 tasks.create_task(hints(daemon.patrol, loaded.settings.sources.watch), name="hints")
                 tasks.create_task(loop_lag.measure(daemon.clock, daemon.metrics.loop_lag_observed), name="loop lag")
+                tasks.create_task(
+                    free_space.measure(_folders(daemon), daemon.metrics.free_space_observed), name="free space"
+                )
                 tasks.create_task(prune(daemon), name="retention")
                 tasks.create_task(reloads(daemon), name="reloads")
                 if daemon.sinks is not None:
@@ -97,8 +103,9 @@ async def serve(
                 tasks.create_task(daemon.applier.run(), name="recovery")
                 if daemon.tasks is not None:
                     _run_tasks(daemon, daemon.tasks, tasks)
+                await asyncio.sleep(0)  # each has begun: whoever hears that crewd is ready may send SIGHUP at once
                 daemon.notifier.ready()
-                compare_watchdog(daemon)
+                widen_watchdog(daemon)
                 log.info("daemon.ready", url=daemon.url, state=str(daemon.state))
                 if on_ready is not None:
                     on_ready(daemon)
@@ -125,6 +132,7 @@ async def _wire(
     logs.configure(assembly.log_options(settings), environ=environ, redactor=redactor)
     notifier = Notifier(environ)
     state = state_folder(environ, settings.ledger.folder)
+    notifier.status("starting: opens the ledger")
     with notifier.starting():  # a large ledger is checked, and brought to the present schema, before anything else
         ledger = Ledger.open(state, clock)
     stack.push_async_callback(ledger.close)
@@ -133,7 +141,8 @@ async def _wire(
     wake = asyncio.Event()
     # A quarter of the descriptors, at most, watches exits; the rounds notice them too.
     handles_max = min(PIDFDS_MAX, raise_descriptor_limit() // 4)
-    witness = Witness(ProcProcesses(clock), host_name(), wake.set, handles_max)
+    sees = settings.sources.processes == "here"
+    witness = Witness(ProcProcesses(clock), host_name(), wake.set, handles_max, sees)
     stack.callback(witness.close)
     lookout = Lookout(assembly.discoverer(settings, state), settings.patrol.look_timeout, free_bytes)
     stack.callback(lookout.close)
@@ -195,6 +204,14 @@ async def _wire(
     patrol.listeners = heard
     await ledger.commit(Batch(events=(Event("daemon.started", clock.read().wall, {"pid": own_pid()}),)))
     return daemon
+
+
+def _folders(daemon: Daemon) -> dict[str, str]:
+    """Where crewd itself writes, by the label of `crewd_filesystem_free_bytes`."""
+    folders = {"state": str(daemon.state)}
+    if daemon.sinks is not None:
+        folders["logs"] = assembly.sink_options(daemon.loaded.settings, daemon.environ, daemon.state).folder
+    return folders
 
 
 def _wire_applier(

@@ -213,6 +213,9 @@ def wire(
     register = Register(board, ledger, LedgerWork(ledger), heard, violated)
     circuits = Circuits(options.circuits)
     cgroups = Cgroups.detect(owner=str(state)) if settings.tasks.cgroup == "auto" else None
+    if cgroups is not None and (complaints := cgroups.enable()):
+        # Attempts are held together all the same; what cannot be bounded is told again with each that wants it.
+        log.info("cgroup.no_limits", folder=cgroups.folder, complaints=complaints)
     letters = DeadLetters(_loader(history), options.redrive_rate, letter_added, _open_letter(history), letter_closed)
     letters.recall(memory.managed_letters)
     hands = SystemHands(ProcProcesses(clock), cgroups)

@@ -20,18 +20,6 @@ class Stop(Exception):
     """Raised into the group of the daemon's tasks: the others are cancelled, and the parts closed in reverse."""
 
 
-def compare_watchdog(daemon: Daemon) -> None:
-    """A round that comes less often than the service manager's patience would be a restart loop."""
-    patience, interval = daemon.notifier.watchdog_interval, daemon.patrol.options.interval
-    if patience is not None and patience < 2 * interval:
-        log.warning(
-            "daemon.watchdog_too_short",
-            watchdog_seconds=patience,
-            patrol_interval=interval,
-            remedy="raise WatchdogSec to at least three times patrol.interval, or lower patrol.interval",
-        )
-
-
 async def until_stopped(daemon: Daemon) -> None:
     """Wait for the wish to end. Then workers are given time to end by themselves, unless they are handed over."""
     loop = asyncio.get_running_loop()
@@ -43,7 +31,7 @@ async def until_stopped(daemon: Daemon) -> None:
             settings = daemon.loaded.settings.tasks
             daemon.patrol.stopping = "crewd ends once the attempts that run are over; nothing new is begun"
             daemon.patrol.wake.set()
-            daemon.notifier.status("stopping: waits for the attempts that run")
+            daemon.say("")
             # Whoever pressed ^C wonders why nothing happens.
             log.info("daemon.draining", seconds=settings.drain_timeout, remedy="a second SIGTERM or ^C does not wait")
             # A second wish to end is answered at once: what runs is stopped, and tried again by the next crewd.
@@ -94,8 +82,6 @@ async def reloads(daemon: Daemon) -> None:
         while True:
             await asked.wait()
             asked.clear()
-            daemon.notifier.reloading(round(daemon.clock.read().mono * 1e6))
             await reload_settings(daemon)
-            daemon.notifier.ready()
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

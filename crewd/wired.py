@@ -12,10 +12,11 @@ import structlog
 
 from crewd import assembly
 from crewd.config.load import Loaded, changes
+from crewd.config.settings import Settings
 from crewd.detection.explain import explain
 from crewd.engine.applying import Applier
 from crewd.engine.patrol import Patrol
-from crewd.errors import SettingsError
+from crewd.errors import Complaint, SettingsError
 from crewd.host.clock import Clock
 from crewd.host.systemd import Notifier
 from crewd.ledger.batch import Batch
@@ -26,8 +27,10 @@ from crewd.model.asking import Actions, IncidentActions, OutputPiece
 from crewd.model.event import Event
 from crewd.model.moment import rfc3339
 from crewd.model.recovery import Recoveries
+from crewd.model.reloading import Reloaded
 from crewd.model.report import RoundReport
 from crewd.model.snapshot import Snapshot
+from crewd.model.verdict import Level
 from crewd.sources.source import Source
 from crewd.tasks import Tasks
 from crewd.telemetry import logs
@@ -38,6 +41,10 @@ from crewd.telemetry.notify.service import Notifications
 from crewd.telemetry.redact import Redactor
 from crewd.telemetry.sinks.service import Sinks
 from crewd.web.broadcast import Broadcast
+
+WORST_FIRST = (Level.DEAD, Level.STALE, Level.WARN, Level.WAITING, Level.UNREADABLE, Level.HEALTHY)
+STATUS_MAX = 400  # characters; the log has the whole
+ROUNDS_PATIENCE = 3  # rounds that the watchdog lets pass, at least
 
 log = structlog.get_logger("crewd.daemon")
 
@@ -67,6 +74,12 @@ class Daemon:
     url: str = ""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     handed_over: bool = False
+    refused: str = ""  # why the newest settings are not in force; "": they are
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    started_with: Settings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_with = self.loaded.settings
 
     @property
     def allowed_hosts(self) -> Sequence[str]:
@@ -103,7 +116,7 @@ class Daemon:
         token = self.loaded.settings.http.token
         return token.get_secret_value() if token is not None else ""
 
-    async def reload(self) -> bool:
+    async def reload(self) -> Reloaded:
         return await reload_settings(self)
 
     def now(self) -> float:
@@ -155,31 +168,70 @@ class Daemon:
 
     def on_round(self, report: RoundReport, snapshot: Snapshot) -> None:
         """Only a complete round proves life: a hung loop with a live timer would look well."""
-        self.notifier.status(sentence(snapshot))
+        self.say(sentence(snapshot))
         self.notifier.watchdog()
+
+    def say(self, words: str) -> None:
+        """Tell the service manager how things are; what an operator must know first stands first, and stays."""
+        first = (self.patrol.stopping, self.refused and f"reload refused, the old settings stay: {self.refused}")
+        text = "; ".join(part for part in (*first, words) if part)
+        self.notifier.status(text if len(text) <= STATUS_MAX else f"{text[: STATUS_MAX - 1]}…")
 
 
 def sentence(snapshot: Snapshot) -> str:
-    """Say in one sentence how everyone is."""
-    levels: dict[str, int] = {}
+    """Say in one sentence how everyone is: `3 runs, 12 workers: 1 stale, 11 alive; 2 dead letters`."""
+    counts: dict[Level, int] = {}
     for view in snapshot.runs.values():
         for worker in view.workers:
-            level = worker.standing.level.value
-            levels[level] = levels.get(level, 0) + 1
-    workers = ", ".join(f"{count} {level}" for level, count in sorted(levels.items()))
+            level = worker.standing.level
+            counts[level] = counts.get(level, 0) + 1
+    workers = ", ".join(f"{counts[level]} {level.value}" for level in WORST_FIRST if level in counts)
     letters = sum(count for count, _ in snapshot.dead_letters.values())
-    doubt = snapshot.health.brake or snapshot.health.hold
-    return (
-        f"{len(snapshot.runs)} runs, {sum(levels.values())} workers{': ' if workers else ''}{workers}; "
-        f"{letters} dead letters{'; ' if doubt else ''}{doubt}"
-    )
+    health = snapshot.health
+    parts = [
+        f"{_many(len(snapshot.runs), 'run')}, {_many(sum(counts.values()), 'worker')}"
+        + (f": {workers}" if workers else ""),
+        _many(letters, "dead letter") if letters else "",
+        f"degraded: {', '.join(sorted(health.degraded))}" if health.degraded else "",
+        f"brake engaged: {health.brake}" if health.brake else "",
+        f"on hold: {health.hold}" if health.hold and not health.brake else "",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
-async def reload_settings(daemon: Daemon) -> bool:
-    """Load the settings again. Whatever can fail does so before anything is touched; False: all stays as it was."""
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def widen_watchdog(daemon: Daemon) -> None:
+    """Have the service manager wait for some rounds, whatever the interval: else a long one would restart crewd."""
+    interval = daemon.patrol.options.interval
+    if daemon.notifier.widen_watchdog(ROUNDS_PATIENCE * interval):
+        log.info(
+            "daemon.watchdog_widened",
+            watchdog_seconds=daemon.notifier.watchdog_interval,
+            widened_seconds=ROUNDS_PATIENCE * interval,
+            patrol_interval=interval,
+        )
+
+
+async def reload_settings(daemon: Daemon) -> Reloaded:
+    """Load the settings again. Whatever can fail does so before anything is touched; else all stays as it was.
+
+    The service manager hears of both ends: after a reload that was refused it waits for no more, and STATUS says why.
+    """
+    async with daemon.reloading:
+        daemon.notifier.reloading(round(daemon.clock.read().mono * 1e6))
+        try:
+            return await _reload(daemon)
+        finally:
+            daemon.notifier.ready()
+
+
+async def _reload(daemon: Daemon) -> Reloaded:
     at = daemon.clock.read().wall
     if daemon.reread is None:
-        return False
+        return Reloaded(complaints=(Complaint("the settings", "", "this crewd has no source of settings"),))
     try:
         loaded = daemon.reread()
         settings = loaded.settings
@@ -187,11 +239,7 @@ async def reload_settings(daemon: Daemon) -> bool:
         overrides, recovery = assembly.overrides(settings), assembly.recovery_options(settings)
         channels = assembly.notify_options(settings, daemon.environ)
     except (SettingsError, ValueError) as error:
-        daemon.metrics.reload_result(False, at)
-        daemon.notifier.status(f"reload failed, the old settings stay: {error}")
-        log.error("daemon.reload_failed", error=str(error))  # noqa: TRY400 - the message says it all
-        await tell(daemon, Event("daemon.reload_failed", at, {"error": str(error)}))
-        return False
+        return await _refuse(daemon, error, at)
     difference = changes(daemon.loaded.settings, settings)
     patrol = daemon.patrol
     patrol.options, patrol.thresholds, patrol.overrides = options, thresholds, overrides
@@ -210,12 +258,29 @@ async def reload_settings(daemon: Daemon) -> bool:
     daemon.redactor.learn(*assembly.secrets(settings))
     daemon.notifications.reload(channels)
     daemon.loaded = replace(loaded)
+    daemon.refused = ""
+    widen_watchdog(daemon)
     daemon.metrics.reload_result(True, at)
-    data = {"changed": list(difference.changed), "need_restart": list(difference.need_restart)}
+    # What an earlier reload left waiting still waits.
+    done = Reloaded(difference.changed, changes(daemon.started_with, settings).need_restart)
+    data = {"changed": list(done.changed), "need_restart": list(done.need_restart)}
     log.info("daemon.reloaded", **data)
     await tell(daemon, Event("daemon.reloaded", at, data))
+    daemon.say(sentence(daemon.snapshot()))
     patrol.wake.set()
-    return True
+    return done
+
+
+async def _refuse(daemon: Daemon, error: SettingsError | ValueError, at: float) -> Reloaded:
+    """The old settings stay. Who asked is told, the log, the metric, and whoever looks at STATUS from now on."""
+    complaints = error.complaints if isinstance(error, SettingsError) else (Complaint("settings", "", str(error)),)
+    more = f" (and {_many(len(complaints) - 1, 'more complaint')})" if len(complaints) > 1 else ""
+    daemon.refused = daemon.redactor.text(f"{complaints[0]}{more}")
+    daemon.metrics.reload_result(False, at)
+    log.error("daemon.reload_failed", error=str(error))
+    await tell(daemon, Event("daemon.reload_failed", at, {"error": str(error)}))
+    daemon.say(sentence(daemon.snapshot()))
+    return Reloaded(complaints=complaints)
 
 
 async def tell(daemon: Daemon, event: Event) -> None:

@@ -19,13 +19,17 @@ ENDED = ("completed", "failed", "cancelled", "skipped")
 @click.command()
 @click.option("--run", required=True, envvar="CREWD_RUN", help="Id of the run. [$CREWD_RUN]")
 @click.option("--task", required=True, envvar="CREWD_TASK", help="Id of the task. [$CREWD_TASK]")
-@click.option("--status", type=click.Choice(STATUSES), default="running", show_default=True)
+@click.option("--status", type=click.Choice(STATUSES), default="running", show_default=True, help="How it stands.")
 @click.option("--progress", metavar="TEXT", help="Anything that changes when the work moves.")
 @click.option("--busy-for", metavar="DURATION", help="Will be silent, and well, for so long: 10m.")
 @click.option("--busy-until", metavar="TIME", help="The same as a time in RFC 3339.")
 @click.option("--tool", default="", help="The tool that it is inside of.")
 @click.option("--waiting", type=click.Choice(WAIT_REASONS), help="Waits; its silence is not counted meanwhile.")
-@click.option("--pid", type=click.IntRange(min=1), help="The process that does the work; in a shell: --pid $PPID")
+@click.option(
+    "--pid",
+    type=click.IntRange(min=1),
+    help="The process that does the work, so that its end is seen at once; in a shell $$, or $PPID.",
+)
 @click.option("--attempt", type=click.IntRange(min=1), help="Which attempt at the task.")
 @click.option("--crew", help="Name of the crew.")
 @click.option("--task-type", help="Role or step.")

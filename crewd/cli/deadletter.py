@@ -25,7 +25,9 @@ def deadletter() -> None:
 
 
 @deadletter.command("list")
-@click.option("--state", type=click.Choice([*STATES, "all"]), default="open", show_default=True)
+@click.option(
+    "--state", type=click.Choice([*STATES, "all"]), default="open", show_default=True, help="In which state."
+)
 @click.option("--crew", metavar="NAME", help="Only tasks of this crew.")
 @click.option("--group", is_flag=True, help="One line for each cause, by fingerprint.")
 @click.option(
@@ -78,7 +80,7 @@ def chosen(command: F) -> F:
         click.argument("keys", nargs=-1, metavar="[KEY]..."),
         click.option("--fingerprint", metavar="F", help="Every open letter of this cause."),
         click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing."),
-        click.option("--yes", is_flag=True, help="Do not ask, also where it is more than one."),
+        click.option("--yes", is_flag=True, help="Do not ask where it is more than one."),
     ]
     for option in reversed(options):
         command = option(command)

@@ -28,7 +28,7 @@ from crewd.cli.text import clean
     "executors",
     multiple=True,
     metavar="NAME",
-    help="The same, with the command and environment of this executor; repeatable.",
+    help="The same, with the command, the variables and the credentials of this executor; repeatable.",
 )
 @click.option(
     "--canary",

@@ -25,9 +25,21 @@ POLL_SECONDS = 1.0
 
 
 @click.command()
-@click.option("-f", "--follow", "following", is_flag=True, help="Go on with what happens, until ^C.")
+@click.option(
+    "-f",
+    "--follow",
+    "following",
+    is_flag=True,
+    help="Go on with what happens, until ^C; a daemon that stops is waited for.",
+)
 @click.option("--after", type=click.IntRange(min=0), metavar="N", help="Every event after number N.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; repeatable.")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    help="Only events of this type, such as worker.level_changed; repeatable.",
+)
 @click.option("--run", default="", metavar="RUN", help="Only events of this run.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N. Without --after: the newest {NEWEST}."

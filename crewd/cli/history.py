@@ -28,19 +28,28 @@ def which(states: Sequence[str]) -> Callable[[F], F]:
     """The options that say which rows."""
     options = [
         click.option("--state", type=click.Choice(states), multiple=True, help="What became of it; repeatable."),
-        click.option("--crew", metavar="NAME"),
-        click.option("--runtime", metavar="NAME"),
-        click.option("--executor", metavar="NAME"),
-        click.option("--model", metavar="NAME"),
-        click.option("--type", "task_type", metavar="NAME", help="The type of the task."),
-        click.option("--run", metavar="RUN"),
-        click.option("--task", metavar="TASK"),
-        click.option("--since", type=date, metavar="TIME", help="Ended then or later: a time, a day, or 2h (ago)."),
-        click.option("--until", type=date, metavar="TIME", help="Ended before that."),
+        click.option("--crew", metavar="NAME", help="Only of this crew."),
+        click.option("--runtime", metavar="NAME", help="Only of this runtime."),
+        click.option("--executor", metavar="NAME", help="Only of this executor."),
+        click.option("--model", metavar="NAME", help="Only of this model."),
+        click.option("--type", "task_type", metavar="NAME", help="Only of tasks of this type."),
+        click.option("--run", metavar="RUN", help="Only of this run."),
+        click.option("--task", metavar="TASK", help="Only of this task."),
+        click.option(
+            "--since",
+            type=date,
+            metavar="TIME",
+            help="Ended then or later, or at work and begun then: a time, a day, or 2h (ago).",
+        ),
+        click.option("--until", type=date, metavar="TIME", help="Ended before that, or at work and begun before."),
         click.option("--variant", metavar="NAME=VALUE", callback=_pair, help="A variant of the task."),
         click.option("--label", metavar="NAME=VALUE", callback=_pair, help="A label of the run."),
-        click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=50, show_default=True),
-        click.option("--cursor", type=click.IntRange(min=1), metavar="N", help="Go on behind the page before."),
+        click.option(
+            "--limit", type=click.IntRange(1, LIMIT_MAX), default=50, show_default=True, help="At most so many."
+        ),
+        click.option(
+            "--cursor", type=click.IntRange(min=1), metavar="N", help="Go on behind the page before, which names it."
+        ),
         config_option,
         state_option,
         json_option,

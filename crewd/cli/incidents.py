@@ -31,7 +31,7 @@ def incidents() -> None:
 
 
 @incidents.command("list")
-@click.option("--state", type=click.Choice(STATES), default="open", show_default=True)
+@click.option("--state", type=click.Choice(STATES), default="open", show_default=True, help="In which state.")
 @click.option("--crew", metavar="NAME", help="Only those of this crew.")
 @click.option("--limit", type=click.IntRange(1, LIMIT), default=100, show_default=True, help="At most so many.")
 @config_option

@@ -25,8 +25,15 @@ NO_MORE = ("completed", "dead_lettered", "cancelled", "skipped", "failed", "need
 @click.command()
 @click.argument("run")
 @click.argument("task")
-@click.option("-f", "--follow", "following", is_flag=True, help="Go on with what comes, over retries, to its end.")
-@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="This attempt instead of the newest.")
+@click.option(
+    "-f", "--follow", "following", is_flag=True, help="Go on with what comes, over retries, until the task has ended."
+)
+@click.option(
+    "--attempt",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="This attempt instead of the newest; following ends with it.",
+)
 @click.option("--stderr", is_flag=True, help="What it wrote to stderr instead of stdout.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
 @click.option("--pretty", is_flag=True, help="What an agent printed, in words; on a terminal that is the default.")

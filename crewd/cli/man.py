@@ -74,7 +74,13 @@ SHOWN_BY_ALL = "`crewd`(1) tells exit codes, files and environment."
 
 @click.command()
 @click.argument("command", required=False)
-@click.option("--write", "folder", type=click.Path(path_type=Path), metavar="FOLDER", help="Write all pages there.")
+@click.option(
+    "--write",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write all pages there, as crewd.1, crewd-why.1 and so on.",
+)
 @click.pass_context
 def man(context: click.Context, command: str | None, folder: Path | None) -> None:
     """Print the manual page of COMMAND, or of crewd itself, as roff: `crewd man why | man -l -`"""

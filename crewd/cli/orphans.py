@@ -23,8 +23,16 @@ LEFT = ("refused", "remains")  # outcomes after which a process is still there
 
 
 @click.command()
-@click.option("--root", "roots", multiple=True, metavar="PATH", help="Look at this folder; repeatable.")
-@click.option("--beat-root", "beat_roots", multiple=True, metavar="PATH", help="Look at this folder of beat files.")
+@click.option(
+    "--root",
+    "roots",
+    multiple=True,
+    metavar="PATH",
+    help="Look at this folder, instead of the configured roots; repeatable.",
+)
+@click.option(
+    "--beat-root", "beat_roots", multiple=True, metavar="PATH", help="Look at this folder of beat files; repeatable."
+)
 @click.option("--stop", is_flag=True, help="Stop them: SIGTERM, later SIGKILL. Asks before.")
 @click.option("--yes", is_flag=True, help="With --stop: do not ask.")
 @click.option(
@@ -107,6 +115,7 @@ def _places(settings: "Settings", state_dir: Path | None) -> "Places":
         attempts=assembly.task_options(settings, environ, state).folder,
         daemon=_daemon(state),
         file_max=settings.sources.max_file_bytes,
+        sees=settings.sources.processes == "here",
     )
 
 

@@ -28,7 +28,9 @@ def recover() -> None:
 
 
 @recover.command("list")
-@click.option("--state", type=click.Choice([*STATES, "all"]), default="all", show_default=True)
+@click.option(
+    "--state", type=click.Choice([*STATES, "all"]), default="all", show_default=True, help="In which state."
+)
 @click.option(
     "--limit", type=click.IntRange(1, LIMIT), default=100, show_default=True, help="At most so many, the newest."
 )

@@ -35,6 +35,12 @@ class RunFileRefused(RequestRefused):
     exit_code = 78
 
 
+class SettingsRefused(RequestRefused):
+    """The daemon keeps its settings: the new ones cannot be used."""
+
+    exit_code = 78
+
+
 class DaemonBusy(DaemonUnreachable):
     """The daemon is there, and cannot do it now: it is full, stops, or cannot write."""
 
@@ -48,6 +54,8 @@ def refusal(status: int, body: bytes, address: str) -> CrewdError:
         case 404 if message:
             # What was not found is what the person typed: where to look for it is a path of the API, and left out.
             return NothingMatched(_joined(message, [Problem("", each.message) for each in problems]))
+        case 409 if code == "reload_failed":
+            return SettingsRefused(message, problems, code)
         case 401 | 403 | 409:
             return Refused(_joined(message or f"{address}: answered {status}", problems))
         case 503:

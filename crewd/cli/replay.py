@@ -25,7 +25,9 @@ STYLES = {"verdict": "stale", "incident": "stale", "notification": "", "retry": 
 @click.command()
 @click.argument("events", type=click.Path(exists=True, path_type=Path))
 @click.option("--config", "new", required=True, type=click.Path(path_type=Path), help="The settings to try.")
-@click.option("--base", type=click.Path(path_type=Path), help="The settings of then; without it, those of now.")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="The settings that were in force then; without it, those of now."
+)
 @json_option
 def replay(events: Path, new: Path, base: Path | None, as_json: bool) -> None:
     """Say which verdicts, incidents, notifications and retries other settings would have made of a recorded period.

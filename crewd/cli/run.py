@@ -24,7 +24,9 @@ INTERRUPTED = 130
 
 @click.command()
 @click.argument("file")
-@click.option("--format", "form", type=click.Choice(["toml", "json", "yaml"]), help="Instead of what its name says.")
+@click.option(
+    "--format", "form", type=click.Choice(["toml", "json", "yaml"]), help="Instead of what the name of FILE says."
+)
 @click.option("--key", metavar="KEY", help="The same key never makes a second run: it is followed instead.")
 @config_option
 @state_option

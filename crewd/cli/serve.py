@@ -11,12 +11,26 @@ from crewd.cli.settling import settle_process
 
 
 @click.command()
-@click.option("--root", "roots", multiple=True, metavar="PATH", help="Project or crew folder to watch; repeatable.")
-@click.option("--beat-root", "beat_roots", multiple=True, metavar="PATH", help="Folder of beat files; repeatable.")
+@click.option(
+    "--root",
+    "roots",
+    multiple=True,
+    metavar="PATH",
+    help="Project or crew folder to watch, instead of sources.roots; repeatable.",
+)
+@click.option(
+    "--beat-root",
+    "beat_roots",
+    multiple=True,
+    metavar="PATH",
+    help="Folder of beat files, instead of sources.beat_roots; repeatable.",
+)
 @config_option
 @state_option
 @click.option("--host", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 = any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 = any free one, told in daemon.json."
+)
 @click.option("--interval", metavar="DURATION", help="Time between two rounds, such as 5s.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="The least that is logged."

@@ -22,7 +22,7 @@ TOOL_MAX = 60
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Keep showing it.")
+@click.option("--watch", is_flag=True, help="Keep showing it; with --json one value a line.")
 @click.option(
     "--every", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help="Seconds, with --watch."
 )

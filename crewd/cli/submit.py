@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file")
-@click.option("--format", "form", type=click.Choice(["toml", "json", "yaml"]), help="Instead of what its name says.")
-@click.option("--key", metavar="KEY", help="The same key never makes a second run.")
+@click.option(
+    "--format", "form", type=click.Choice(["toml", "json", "yaml"]), help="Instead of what the name of FILE says."
+)
+@click.option("--key", metavar="KEY", help="The same key never makes a second run; that it was known is told.")
 @click.option("--wait", "waiting", is_flag=True, help="Follow the run to its end, and leave as `crewd wait` does.")
 @click.option("--dry-run", is_flag=True, help="Show what would be run, and how, and start nothing. Needs no daemon.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the id of the run and nothing else.")

@@ -181,6 +181,12 @@ def _types(said: Said, incomplete: str) -> Iterable[str]:
     return EVENTS
 
 
+def _alerts(said: Said, incomplete: str) -> Iterable[str]:
+    from crewd.host.runbooks import runbooks, sections
+
+    return [each.alert for each in sections(runbooks())]
+
+
 SOURCES: Mapping[str, Source] = {
     "run": _runs,
     "run_id": _runs,
@@ -196,4 +202,5 @@ SOURCES: Mapping[str, Source] = {
     "executors": _executors,
     "channel": _channels,
     "types": _types,
+    "alert": _alerts,
 }

@@ -19,7 +19,7 @@ class ScreenMissing(CrewdError):
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Print it once, and leave.")
+@click.option("--once", is_flag=True, help="Print it once as `crewd status` does, and leave.")
 @config_option
 @state_option
 @json_option

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run")
-@click.option("--timeout", type=duration, metavar="DURATION", help="Wait no longer than 10m; leaves with 124.")
+@click.option(
+    "--timeout",
+    type=duration,
+    metavar="DURATION",
+    help="Wait no longer than 10m, or that many seconds; the run goes on. Leaves with 124.",
+)
 @config_option
 @state_option
 @json_option

@@ -63,12 +63,17 @@ def config_place(environ: Mapping[str, str], named: Path | None = None) -> Confi
     folders = []
     if given := environ.get("CONFIGURATION_DIRECTORY", "").split(":")[0]:
         folders.append(Path(given))
-    folders.append(_xdg(environ, "XDG_CONFIG_HOME", ".config") / "crewd")
+    folders.append(config_home(environ) / "crewd")
     for folder in folders:
         path = folder / "crewd.toml"
-        if path.exists():
+        if _may_be_there(path):
             return ConfigPlace(path)
     return ConfigPlace(None)
+
+
+def config_home(environ: Mapping[str, str]) -> Path:
+    """Name the folder of this person's configuration of all programs."""
+    return _xdg(environ, "XDG_CONFIG_HOME", ".config")
 
 
 def is_configured(environ: Mapping[str, str]) -> bool:
@@ -80,10 +85,26 @@ def is_configured(environ: Mapping[str, str]) -> bool:
     )
 
 
+def _may_be_there(path: Path) -> bool:
+    """Whether there is such a file. In a folder that may not be entered there may be: its reader says why not."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def _xdg(environ: Mapping[str, str], variable: str, otherwise: str) -> Path:
     given = environ.get(variable, "")
     # A relative path in these variables is to be ignored (XDG Base Directory Specification).
     if given.startswith("/"):
         return Path(given)
     home = environ.get("HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home()) / otherwise
+    if home.startswith("/"):
+        return Path(home) / otherwise
+    try:
+        return Path.home() / otherwise
+    except RuntimeError:  # an account without a home, such as one that systemd makes for a service
+        return Path("/") / otherwise

@@ -1,5 +1,6 @@
 """The settings of what is told to people outside: channels and the dead-man ping."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from crewd.config.values import Duration, Fixed, Name, Secrets, SecretText, Text
 from crewd.policy.notifying import quiet_hours
 
 WRITE_HEADER = "write Name: value, one a line in a file of the credentials folder"
+OWN_LABELS = ("alertname", "severity", "cause", "crew", "run", "task")
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HEADER_NAME = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")  # RFC 9110, 5.6.2
 
 
@@ -27,6 +30,11 @@ class NotifyChannel(Group):
         default="plain", description="Of a webhook: JSON of crewd's own, Slack's, or the Alertmanager API v2."
     )
     headers: Secrets = Field(default=(), description='Headers of a webhook, each "Name: value".')
+    labels: Texts = Field(
+        default=(),
+        description='Of the format alertmanager: more labels of each alert, "name=value", such as job and instance '
+        "that Prometheus gives to what it scrapes from here.",
+    )
     command: Texts = Field(
         default=(), description="Program and arguments; it gets JSON on stdin, and no shell is involved."
     )
@@ -81,10 +89,21 @@ class NotifyChannel(Group):
             # The header itself is a secret, and not shown.
             if header_of(header.get_secret_value()) is None:
                 yield "one of headers is no header", WRITE_HEADER
+        yield from self._wrong_labels()
         try:
             quiet_hours(self.quiet_hours)
         except ValueError as error:
             yield f"quiet_hours {error}", "leave it empty for none"
+
+    def _wrong_labels(self) -> Iterator[tuple[str, str]]:
+        if self.labels and (self.kind, self.format) != ("webhook", "alertmanager"):
+            yield "labels mean nothing but to a webhook of the format alertmanager", "take them out"
+        for text in self.labels:
+            label = label_of(text)
+            if label is None:
+                yield f"label {text!r} is none", 'write "name=value", with letters, digits and _ in the name'
+            elif label[0] in OWN_LABELS:
+                yield f"label {label[0]!r} is set by crewd itself", "take it out, or give it another name"
 
 
 class Notifications(Group):
@@ -130,6 +149,12 @@ def wrong_address(url: SecretStr | None) -> str:
     if parts.username is not None:
         return "holds a login, which belongs into a header (Authorization: Basic ...)"
     return "holds a blank or a control character" if any(char <= " " or char == "\x7f" for char in text) else ""
+
+
+def label_of(text: str) -> tuple[str, str] | None:
+    """Part "name=value"; None: it is no label."""
+    name, _, value = (part.strip() for part in text.partition("="))
+    return (name, value) if _LABEL_NAME.fullmatch(name) and value and value.isprintable() else None
 
 
 def header_of(text: str) -> tuple[str, str] | None:

@@ -49,6 +49,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "notifications.channels.NAME.url": None,
     "notifications.channels.NAME.format": "plain",
     "notifications.channels.NAME.headers": (),
+    "notifications.channels.NAME.labels": (),
     "notifications.channels.NAME.command": ("page-me", "--team", "night"),
     "notifications.channels.NAME.min_severity": "warning",
     "notifications.channels.NAME.crews": ("night-*",),

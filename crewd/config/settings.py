@@ -73,6 +73,10 @@ class Sources(Group):
     watch: bool = Field(
         default=True, description="Look early when the kernel reports a change. Never needed for correctness."
     )
+    processes: Literal["here", "elsewhere"] = Field(
+        default="here",
+        description="elsewhere = those that runs name are in other containers: a pid that is gone proves nothing.",
+    )
 
 
 class Patrol(Group):
@@ -190,7 +194,7 @@ class Sinks(Group):
         le=2**44,
         description="The oldest day files are removed while all together are larger.",
     )
-    gzip: bool = Field(default=True, description="Compress the files of past days.")
+    gzip: bool = Field(default=True, description="Compress the files of days before yesterday.")
     metrics_every: Duration = Field(
         default=60.0, ge=1, le=3600, description="How often metrics-DATE.jsonl gets a snapshot."
     )
@@ -483,6 +487,7 @@ NEEDS_RESTART = frozenset(
     {
         "sources.follow_index",
         "sources.max_file_bytes",
+        "sources.processes",
         "sources.watch",
         "ledger.folder",
         "sinks.enabled",

@@ -24,6 +24,8 @@ class Here(msgspec.Struct, frozen=True):
     boot_id: str
     pid_namespace: int
     booted_at: float  # wall time
+    # False: what runs name lives in other containers (sources.processes), unless a record names this very place.
+    sees: bool = True
 
 
 def recognise(
@@ -74,15 +76,24 @@ def same_process(one: Identity, other: Identity) -> bool:
 
 
 def _elsewhere(claim: ProcessClaim, here: Here, beats_after_gone: int) -> str:
-    if claim.host is not None and claim.host != here.host:
+    of_this_place = _of_this_place(claim.boot_id, claim.pid_namespace, here)
+    # Containers that share a pid namespace have host names of their own.
+    if claim.host is not None and claim.host != here.host and not of_this_place:
         return f"pid {claim.pid} is on host {claim.host}"
     if claim.pid_namespace and here.pid_namespace and claim.pid_namespace != here.pid_namespace:
         return f"pid {claim.pid} is in another pid namespace"
     if claim.boot_id is not None and claim.boot_id != here.boot_id and claim.host is None:
         return f"pid {claim.pid} is of another boot, perhaps of another machine"
+    if not (here.sees or of_this_place):
+        return f"pid {claim.pid} is of another container, as sources.processes says of every run"
     if beats_after_gone >= ELSEWHERE_BEATS:
         return f"pid {claim.pid} is gone here, yet the work goes on: the worker lives elsewhere"
     return ""
+
+
+def _of_this_place(boot_id: str | None, pid_namespace: int | None, here: Here) -> bool:
+    """Whether a record itself means a pid of this namespace. By both numbers: each alone occurs elsewhere too."""
+    return here.pid_namespace != 0 and (boot_id, pid_namespace) == (here.boot_id, here.pid_namespace)
 
 
 def _reused(claim: ProcessClaim, facts: ProcessFacts, remembered: Identity | None, here: Here) -> str:

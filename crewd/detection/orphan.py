@@ -139,6 +139,8 @@ def _same(process: Bystander, record: Recorded, owner: Owner, here: Here) -> str
         return ""
     if record.pid_namespace and identity.pid_namespace and record.pid_namespace != identity.pid_namespace:
         return ""
+    if not here.sees and (record.boot_id, record.pid_namespace) != (here.boot_id, here.pid_namespace):
+        return ""
     if record.boot_id is not None and record.start_ticks is not None:
         if (record.boot_id, record.start_ticks) == (identity.boot_id, identity.start_ticks):
             return "its pid, its start and this boot are recorded"

@@ -38,6 +38,7 @@ class Places:
     attempts: str  # folder of all attempts of managed runs
     daemon: int = 0  # pid of the running daemon; 0: none runs
     file_max: int = 4 << 20  # bytes of one file
+    sees: bool = True  # False: what runs name lives in other containers
 
 
 @dataclass
@@ -63,7 +64,7 @@ def find_orphans(places: Places, processes: Processes, clock: Clock) -> Search:
     for source in places.sources:
         gathered.look_at(source)
     gathered.ask_ledger(places, seen.processes)
-    here = Here(host_name(), processes.boot_id(), processes.namespace(), gathered.booted_at)
+    here = Here(host_name(), processes.boot_id(), processes.namespace(), gathered.booted_at, places.sees)
     untouchable = crowd.above(own_pid())
     if places.daemon:
         untouchable |= crowd.above(places.daemon)

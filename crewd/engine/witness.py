@@ -22,11 +22,13 @@ class Witness:
     host: str
     woken: Callable[[], None]
     handles_max: int = PIDFDS_MAX
+    sees: bool = True  # False: what runs name lives in other containers
     handles_refused: int = 0  # since the last round
     _pidfds: dict[Identity, int] = field(default_factory=dict)
 
     def here(self, now: Reading) -> Here:
-        return Here(self.host, self.processes.boot_id(), self.processes.namespace(), now.wall - now.boot)
+        processes = self.processes
+        return Here(self.host, processes.boot_id(), processes.namespace(), now.wall - now.boot, self.sees)
 
     def see(self, worker: Worker, here: Here, now: Reading) -> None:
         """Look at one worker's process and note what is true of it."""

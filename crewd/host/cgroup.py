@@ -12,6 +12,7 @@ from crewd.host.writing import write_all
 
 PREFIX = "crewd-"  # of every group that crewd makes; it touches no other
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+SUBGROUP = "daemon"  # where the shipped units have crewd itself put: DelegateSubgroup= (systemd 254)
 CONTROLLERS = ("memory", "pids")
 DELEGATED = (
     "user.delegate",
@@ -83,14 +84,17 @@ class Cgroup:
 
 
 class Cgroups:
-    """The place beneath crewd's own group where it may make groups.
+    """The place where crewd may make groups: its own group, or that above it, where systemd put it in a subgroup.
+
+    Only in the second can groups have controllers, and with them limits. `divided` says which it is.
 
     `owner` says whose they are, such as a state folder: two crewds of a host may share the place, and neither is to
     take away what the other has just made.
     """
 
-    def __init__(self, folder: str, owner: str = "") -> None:
+    def __init__(self, folder: str, owner: str = "", divided: bool = False) -> None:
         self.folder = folder
+        self.divided = divided
         self._prefix = PREFIX + (f"{hashlib.sha256(os.fsencode(owner)).hexdigest()[:12]}-" if owner else "")
 
     @classmethod
@@ -103,23 +107,33 @@ class Cgroups:
             folder = _own_folder(_text("/proc/self/cgroup", own), _text("/proc/self/mountinfo", mounts))
             if folder is None or not _is_handed_over(folder):
                 return None
+            above, _, name = folder.rpartition("/")
+            divided = name == SUBGROUP and _is_handed_over(above)
+            folder = above if divided else folder
             probe = f"{folder}/{PREFIX}probe-{os.getpid()}"
             Path(probe).mkdir()
             Path(probe).rmdir()
         except OSError:
             return None
-        return cls(folder, owner)
+        return cls(folder, owner, divided)
 
     def enable(self) -> list[str]:
-        """Ask for the controllers that limits need; returns complaints.
+        """Ask for the controllers that limits need, where crewd is aside; returns complaints.
 
-        The kernel refuses while a process, such as crewd itself, is in the very group beneath which they are wanted.
-        systemd's DelegateSubgroup= is the remedy.
+        The kernel has either processes in a group or controllers beneath it. systemd before 254 starts the next crewd
+        in the very group that was handed over, and could not, if its predecessor had controllers there: so without
+        DelegateSubgroup= none are asked for.
         """
+        if not self.divided:
+            return [
+                f"{self.folder}: crewd itself is in it; systemd 254 puts it aside with DelegateSubgroup={SUBGROUP}"
+            ]
         complaints: list[str] = []
         for controller in CONTROLLERS:
             try:
                 _write(f"{self.folder}/cgroup.subtree_control", f"+{controller}")
+            except FileNotFoundError:
+                complaints.append(f"{self.folder}: controller {controller}: not offered to this group")
             except OSError as error:
                 complaints.append(f"{self.folder}: controller {controller}: {error.strerror}")
         return complaints

@@ -22,6 +22,7 @@ class Notifier:
         environ = os.environ if environ is None else environ
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self.watchdog_interval = _watchdog(environ, os.getpid() if pid is None else pid)
+        self._patience = self.watchdog_interval  # as last told to the manager
         self.failures = 0
 
     @property
@@ -51,13 +52,27 @@ class Notifier:
         if self.watchdog_interval is not None:
             self._send("WATCHDOG=1", PATIENCE)
 
+    def widen_watchdog(self, seconds: float) -> bool:
+        """Have the manager's patience be at least this long; it stays as its unit says where that is longer.
+
+        True: it was widened.
+        """
+        if self.watchdog_interval is None:
+            return False
+        patience = max(seconds, self.watchdog_interval)
+        if patience == self._patience:
+            return False
+        self._patience = patience
+        self._send(f"WATCHDOG_USEC={round(patience * 1e6)}", PATIENCE_ONCE)
+        return patience > self.watchdog_interval
+
     def extend_timeout(self, seconds: float) -> None:
         """Ask for this much more time from now, to start or to stop."""
         self._send(f"EXTEND_TIMEOUT_USEC={max(0, round(seconds * 1e6))}", PATIENCE)
 
     @contextlib.contextmanager
     def starting(self, seconds: float = 60.0, at_most: float = 7200.0) -> Iterator[None]:
-        """Ask for more time again and again, while something in this thread takes long whose length nobody knows.
+        """Ask for more time again and again, while something takes long whose length nobody knows.
 
         `seconds` each time, `at_most` all together: whatever hangs is not waited for without end.
         """

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from crewd.detection.gradient import is_flapping
 from crewd.model.run import Run
 from crewd.model.snapshot import RunView, Snapshot
 from crewd.model.verdict import Level, Reason
@@ -26,6 +27,8 @@ class Census:
     runs: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # runtime, crew, status
     tasks: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     workers: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # runtime, crew, level
+    in_trouble: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # runtime, crew, reason
+    flapping: Counter[tuple[str, str]] = field(default_factory=Counter)  # runtime, crew
     wedges: Counter[tuple[str, str]] = field(default_factory=Counter)  # runtime, wedge
     oldest_progress: Mapping[tuple[str, str], float] = field(default_factory=dict)
     waiting: Counter[str] = field(default_factory=Counter)  # crew
@@ -57,7 +60,7 @@ def take(snapshot: Snapshot, before: Census) -> Census:
         for status, number in share.tasks:
             census.tasks[(*share.group, status)] += number
         if view.workers or view.run.waiting is not None:
-            _count_workers(view, census, oldest)
+            _count_workers(view, census, oldest, snapshot.observed.get(view.root))
             _count_waits(view, "human", Reason.HUMAN, census.waiting, waiting_oldest)
             _count_waits(view, "throttled", Reason.THROTTLED, census.throttled, throttled_oldest)
     return Census(
@@ -65,6 +68,8 @@ def take(snapshot: Snapshot, before: Census) -> Census:
         census.runs,
         census.tasks,
         census.workers,
+        census.in_trouble,
+        census.flapping,
         census.wedges,
         oldest,
         census.waiting,
@@ -79,12 +84,18 @@ def _share(run: Run) -> Share:
     return Share(run, (run.runtime, run.crew), tuple(counts.items()))
 
 
-def _count_workers(view: RunView, census: Census, oldest: dict[tuple[str, str], float]) -> None:
+def _count_workers(
+    view: RunView, census: Census, oldest: dict[tuple[str, str], float], observed: float | None
+) -> None:
     run = view.run
     group = (run.runtime, run.crew)
     for worker in view.workers:
         standing = worker.standing
         census.workers[(*group, standing.level.value)] += 1
+        if standing.level in (Level.STALE, Level.DEAD):
+            census.in_trouble[(*group, standing.reason.value)] += 1
+        if observed is not None and is_flapping(standing, observed):
+            census.flapping[group] += 1
         if standing.wedge is not None:
             census.wedges[run.runtime, standing.wedge.value] += 1
         if standing.level not in (Level.WAITING, Level.DEAD):

@@ -83,6 +83,12 @@ ALARM_EVENTS = {"worker.looping": "loop", "worker.burning": "burn", "budget.alar
 # The promises that are checked while crewd runs; the numbers are those of the guarantees page.
 INVARIANTS = ("I2", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I18")
 
+# Why a worker is stale or dead (the evidence table of docs/detection.md), and the folders whose space is measured.
+TROUBLES = tuple(
+    each.value for each in (Reason.SILENT, Reason.STOPPED, Reason.BUSY, Reason.EXITED, Reason.HUNG, Reason.PRESUMED)
+)
+FOLDERS = ("state", "logs")
+
 # Labels whose values come from files that others write: capped.
 OPEN_LABELS = ("crew", "runtime", "model", "task_type", "error_class", "executor", "circuit")
 
@@ -329,6 +335,18 @@ STATE = (
     Family("crew_tasks", G, "Tasks of the runs that crewd sees, by status.", ("runtime", "crew", "status")),
     Family("crew_workers", G, "Workers by the level at which they stand.", ("runtime", "crew", "level")),
     Family(
+        "crew_workers_in_trouble",
+        G,
+        "Workers that are stale (silent, stopped, busy) or dead (exited, hung, presumed), by the reason.",
+        ("runtime", "crew", "reason"),
+    ),
+    Family(
+        "crew_workers_flapping",
+        G,
+        "Workers that change their level so often that their thresholds are doubled.",
+        ("runtime", "crew"),
+    ),
+    Family(
         "crew_oldest_progress_timestamp_seconds",
         G,
         "When crewd last saw progress of the worker that has been silent longest. Absent when nobody works.",
@@ -444,6 +462,12 @@ STATE = (
         "Events that are not in the history, because a row of it is damaged; `crewd history verify` names it.",
     ),
     Family("crewd_ledger_bytes", G, "Size of the ledger on disk, with its write-ahead log."),
+    Family(
+        "crewd_filesystem_free_bytes",
+        G,
+        "What crewd can still write where its state and its daily files lie. Absent while that does not answer.",
+        ("folder",),
+    ),
     Family("crewd_sink_records_total", C, "Records written to a sink.", ("sink",)),
     Family("crewd_sink_bytes_total", C, "Bytes written to a sink.", ("sink",)),
     Family(

@@ -104,6 +104,11 @@ class Metrics:
         """Take in how late the event loop woke a timer."""
         self._tallies.observe("crewd_event_loop_lag_seconds", amount=max(0.0, seconds))
 
+    def free_space_observed(self, folder: str, free: int | None) -> None:
+        """Take in how many bytes are free where a folder of crewd's lies; None: nobody knows."""
+        assert folder in known.FOLDERS
+        self._state.free[folder] = free
+
     def invariant_violated(self, number: str) -> None:
         """Count and log a broken promise, such as "I8"."""
         structlog.get_logger("crewd.metrics").error("invariant.violated", id=number)

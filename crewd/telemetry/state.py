@@ -50,6 +50,7 @@ class State:
         self._census: Census = Census()
         self.reload = ReloadFigures()
         self.looks_stuck = 0
+        self.free: dict[str, int | None] = {}  # folder -> bytes; None: its filesystem does not answer
         self.ledger: Callable[[], LedgerFigures] | None = None
         self.sinks: Callable[[], Iterable[SinkFigures]] | None = None
         self.notifications: Callable[[], NotifyFigures] | None = None
@@ -117,9 +118,12 @@ class State:
             ("crew_runs", census.runs, known.RUN_STATUSES),
             ("crew_tasks", census.tasks, known.TASK_STATUSES),
             ("crew_workers", census.workers, known.LEVELS),
+            ("crew_workers_in_trouble", census.in_trouble, known.TROUBLES),
         ):
             merged = self._merge(counts, FAMILY[name].labels)
             yield _gauge(name, {(*pair, value): merged[(*pair, value)] for pair in sorted(pairs) for value in values})
+        flapping = self._merge(census.flapping, FAMILY["crew_workers_flapping"].labels)
+        yield _gauge("crew_workers_flapping", {pair: flapping[pair] for pair in sorted(pairs)})
         yield _gauge(
             "crew_oldest_progress_timestamp_seconds", self._oldest(census.oldest_progress, ("runtime", "crew"))
         )
@@ -154,6 +158,7 @@ class State:
         watched = Counter(self._label("runtime", view.run.runtime) for view in snapshot.runs.values())
         yield _gauge("crewd_runs_watched", {(runtime,): number for runtime, number in watched.items()})
         yield _gauge("crewd_looks_stuck", {(): self.looks_stuck})
+        yield _gauge("crewd_filesystem_free_bytes", {(folder,): free for folder, free in self.free.copy().items()})
         defects = Counter(health.defects)
         if snapshot.managed is not None:
             yield from _managed(snapshot.managed)

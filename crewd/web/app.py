@@ -40,6 +40,7 @@ from crewd.web.query import (
 )
 from crewd.web.recoveries import recovery_routes
 from crewd.web.refusal import Detail, Refused, internal_error, refusal_body
+from crewd.web.runbooks import add_runbooks
 from crewd.web.state import History, WebState
 from crewd.web.stream import EventStream, resumed_from, wants_stream
 from crewd.web.why import add_why
@@ -74,6 +75,7 @@ def routes(state: WebState) -> FastAPI:
     app.add_exception_handler(Exception, _failed)
     _add_probes(app, state)
     add_assets(app, read_assets())
+    add_runbooks(app)
     _add_runs(app, state)
     add_why(app, state)
     _add_events(app, state)
@@ -89,7 +91,7 @@ def routes(state: WebState) -> FastAPI:
 def _add_probes(app: FastAPI, state: WebState) -> None:
     @app.get("/metrics", tags=["probes"], dependencies=SINGLE, response_class=Response)
     async def metrics(request: Request, query: MetricsParameters) -> Response:
-        """Metrics, as text or OpenMetrics."""
+        """Tell metrics, as text or OpenMetrics; `name[]` chooses families. See docs/reference/metrics.md."""
         headers = request.headers
         answer = await state.exposition.answer(
             ", ".join(headers.getlist("accept")), ", ".join(headers.getlist("accept-encoding")), query.names
@@ -102,23 +104,30 @@ def _add_probes(app: FastAPI, state: WebState) -> None:
 
     @app.get("/healthz", tags=["probes"], dependencies=NO_QUERY)
     async def healthz() -> Response:
-        """Say that the event loop runs."""
+        """Say that the event loop runs: `{"status":"ok"}`."""
         return as_json({"status": "ok"})
 
     @app.get("/readyz", tags=["probes"], dependencies=NO_QUERY, responses={503: {"description": "Not ready."}})
     async def readyz() -> Response:
-        """Say, part by part, whether crewd does its whole work."""
+        """Say, part by part, whether crewd does its whole work: 200, or 503 when a part is not ready or degraded.
+
+        `listeners` names whoever of those that hear what was recorded (metrics, sinks, notifications) failed since
+        the round before; the others and the rounds go on. `stopping`: crewd ends, and waits for what runs.
+        """
         body = shapes.readiness(state.snapshot().health)
         return as_json(state.redactor.value(body), 200 if body["status"] == "ready" else 503)
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=NO_QUERY)
     async def description() -> Response:
-        """Describe these routes."""
+        """Describe this API.
+
+        No interactive pages: they would load their scripts from elsewhere.
+        """
         return as_json(app.openapi())
 
     @app.get("/plain", include_in_schema=False, dependencies=NO_QUERY)
     async def plain() -> Response:
-        """Show a page for a person whose browser runs no JavaScript."""
+        """Show the same at a glance without JavaScript: crews, runs and workers, those in trouble first."""
         html = await asyncio.to_thread(page, state.snapshot(), state.redactor)
         return Response(html, media_type="text/html")
 
@@ -128,29 +137,44 @@ def _add_runs(app: FastAPI, state: WebState) -> None:
 
     @app.get(f"{API}/status", tags=["runs"], dependencies=NO_QUERY)
     async def status() -> Response:
-        """Tell how crewd is, and how many of everything it sees."""
+        """Tell how crewd is, and how many of everything it sees.
+
+        How many incidents are open (`incidents_open`) and recovery plans by state (`recoveries`), and per crew how
+        many runs, workers by level, and dead letters.
+        """
         return await remembered.told("status", lambda: shapes.status(state.snapshot()))
 
     @app.get(f"{API}/crews", tags=["runs"], dependencies=NO_QUERY)
     async def crews() -> Response:
-        """Tell where every crew's workers stood in the last hour: of each half minute the worst moment."""
+        """Tell where the workers of each crew stood in the last hour.
+
+        `points` of `seconds` each, the oldest first, each with the worst moment in it as workers by level. A point
+        without a round is left out. Kept in memory, of 500 crews at most; `left_off` counts the others.
+        """
         return await told(state, lambda: shapes.crews(state.hour))
 
     @app.get(RUNS, tags=["runs"], dependencies=SINGLE)
     async def runs(query: RunsParameters) -> Response:
-        """List runs by id; `next` is the `after` of the next page, null on the last."""
+        """List runs by id; `next` is the `after` of the next page, null on the last.
+
+        With `workers=true` each run carries in `workers` those of its tasks that somebody works on, as
+        `/api/v1/runs/{run}` tells them.
+        """
         return await remembered.told(f"runs {query!r}", lambda: _run_page(state, query))
 
     @app.get(f"{RUNS}/{{run}}", tags=["runs"], dependencies=NO_QUERY)
     async def one_run(run: RunId) -> Response:
-        """Tell one run with all its tasks."""
+        """Tell one run with all its tasks and where their workers stand."""
         snapshot = state.snapshot()
         view = snapshot.runs.get(run) or unknown("run", run)
         return await told(state, lambda: shapes.run_whole(view, snapshot))
 
     @app.get(f"{RUNS}/{{run}}/tasks/{{task}}", tags=["runs"], dependencies=NO_QUERY)
     async def one_task(run: RunId, task: TaskId) -> Response:
-        """Tell one task, with the evidence on its worker in `explain`; null if nobody works on it now."""
+        """Tell one task, with the evidence behind the present verdict in `explain`, and in `table` the rules.
+
+        The first rule that fits counts. Both are null if nobody works on the task now.
+        """
         snapshot = state.snapshot()
         view = snapshot.runs.get(run) or unknown("run", run)
         found = shapes.find_task(view.run, task) or unknown("task", task)
@@ -186,14 +210,21 @@ def _add_events(app: FastAPI, state: WebState) -> None:
 
     @app.get(f"{API}/events", tags=["events"], dependencies=SINGLE, responses=STREAMED)
     async def events(request: Request, query: EventsParameters) -> Response:
-        """Tell recorded events, oldest first; `next_after` is the `after` of the next page."""
+        """Tell recorded events, oldest first; `next_after` is the `after` of the next page.
+
+        With `newest=true` the newest `limit` of them instead of the oldest, still told oldest first. Events up to
+        `pruned_to` were deleted for their age. Also as a docs/reference/http.md#stream.
+        """
         if wants_stream(request):
             return streamed(request, query, query.run or "", exists=True)
         return await recorded(query, query.run or "")
 
     @app.get(f"{RUNS}/{{run}}/events", tags=["events"], dependencies=SINGLE, responses=STREAMED)
     async def run_events(request: Request, run: RunId, query: RunEventsParameters) -> Response:
-        """Tell recorded events of one run, also of one that is no longer there."""
+        """Tell recorded events of one run, also of one that is no longer there.
+
+        Also as a docs/reference/http.md#stream.
+        """
         if wants_stream(request):
             return streamed(request, query, run, exists=run in state.snapshot().runs)
         return await recorded(query, run)

@@ -67,7 +67,7 @@ class ResumeAsked(Asked):
 class LettersAsked(Asked):
     """Which dead letters: those of these keys, or all open ones of one cause."""
 
-    keys: list[LetterKey] = Field([], max_length=LETTERS_MAX)
+    keys: list[LetterKey] = Field([], max_length=LETTERS_MAX, description="Their keys, at most 1000.")
     fingerprint: str = Field("", max_length=128, pattern=LINE, description="All open ones of this cause.")
     dry_run: bool = Field(False, description="Only tell which.")
 

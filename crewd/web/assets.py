@@ -26,12 +26,15 @@ def add_assets(app: FastAPI, found: Mapping[str, bytes]) -> None:
 
     @app.get("/", include_in_schema=False, dependencies=NO_QUERY)
     async def index() -> Response:
-        """Show the page."""
+        """Show the page for a person: crews, runs, tasks, and what they need. See docs/page.md.
+
+        Needs JavaScript; loads nothing from elsewhere.
+        """
         return Response(found[INDEX], media_type=media_type(INDEX))
 
     @app.get(f"{ASSETS}/{{name}}", include_in_schema=False, dependencies=NO_QUERY)
     async def asset(name: str) -> Response:
-        """Serve one of its files."""
+        """Serve one of the files that the page is made of."""
         if name not in found:
             detail = Detail("asset_unknown", "path.name", "the page has no such file", "open /")
             raise Refused(404, "not_found", "no such file", (detail,))

@@ -16,6 +16,9 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 METHODS = ("GET", "HEAD", "POST")
 # What a browser says of its own accord: it is on crewd's own page, or a person opened the address (Fetch Metadata).
 OWN_SITES = (b"same-origin", b"none")
+# What a link of another site may open: alerts link to it from Alertmanager's page, which is one. It is part of what
+# is shipped, the same for everybody, and tells nothing of what this crewd sees.
+LINKED_PAGE = "/runbooks"
 # Under these names they stand in the scope's state: who is at the other end, who asks, the connection, and whether
 # only the head of an answer is wanted.
 PEER, CALLER, LINE, HEAD = "peer", "caller", "line", "head"
@@ -104,7 +107,7 @@ class Guard:
             # own requests: nothing more is read from this connection (RFC 9112, section 6.1).
             raise refusal(400, "two_lengths", "the body has two ends", "send one of the headers", connection="close")
         peer: Peer | None = scope.get("state", {}).get(PEER)
-        self._look_where_from(headers, peer)
+        self._look_where_from(headers, peer, _is_linked(scope, headers))
         if scope["method"] not in METHODS:
             raise refusal(
                 405,
@@ -123,7 +126,7 @@ class Guard:
             _look_at_change(headers, caller)
         return caller
 
-    def _look_where_from(self, headers: Mapping[bytes, Sequence[bytes]], peer: Peer | None) -> None:
+    def _look_where_from(self, headers: Mapping[bytes, Sequence[bytes]], peer: Peer | None, linked: bool) -> None:
         hosts = headers.get(b"host", ())
         if len(hosts) != 1:
             raise refusal(400, "bad_host", "exactly one Host header is needed", "send one Host header")
@@ -137,7 +140,8 @@ class Guard:
         if any(peer is not None or not self._is_ours(origin) for origin in origins):
             raise refusal(403, "origin_not_allowed", "this Origin is not crewd's own", "open crewd's own address")
         # "same-site" is another site too: a page of another port of this machine, or of a neighbouring name.
-        if any(site.strip().lower() not in OWN_SITES for site in headers.get(b"sec-fetch-site", ())):
+        sites = headers.get(b"sec-fetch-site", ())
+        if any(site.strip().lower() not in OWN_SITES for site in sites) and not linked:
             raise refusal(403, "cross_site", "another site sent the browser here", "open crewd's address by hand")
 
     def _is_ours(self, origin: bytes) -> bool:
@@ -152,6 +156,16 @@ def host_name(host: str) -> str:
         host = f"[{host}]"  # an IPv6 address from the settings, without brackets
     match = HOST.fullmatch(host)
     return match["name"].lower().rstrip(".") if match else ""
+
+
+def _is_linked(scope: Scope, headers: Mapping[bytes, Sequence[bytes]]) -> bool:
+    """Say whether a person followed a link to the one page that other sites may link to: a whole page, not a part."""
+    return (
+        scope["path"] == LINKED_PAGE
+        and scope["method"] in ("GET", "HEAD")
+        and headers.get(b"sec-fetch-mode") == [b"navigate"]
+        and headers.get(b"sec-fetch-dest") == [b"document"]
+    )
 
 
 def _is_made_up(host: str) -> bool:

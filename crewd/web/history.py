@@ -41,7 +41,7 @@ STALLED_SECONDS = 30.0  # to take one piece of an export
 RETRY_SECONDS = 5
 TIME = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?[Zz]$"
 PAIR = r"^[^=\x00-\x1f]{1,64}=[^\x00-\x1f]{1,256}$"
-NAME = Field("", max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")
+NAME = r"^[^\x00-\x1f\x7f]*$"
 _SEVERAL = [Depends(single_but("state"))]
 
 
@@ -74,15 +74,19 @@ Status = Literal["queued", "planning", "running", "blocked", "completed", "faile
 class _PastQuery(Strict):
     """Which rows: everything that is given must hold."""
 
-    crew: str = NAME
-    runtime: str = NAME
-    executor: str = NAME
-    model: str = NAME
-    task_type: str = NAME
+    crew: str = Field("", max_length=256, pattern=NAME, description="Only of this crew.")
+    runtime: str = Field("", max_length=256, pattern=NAME, description="Only of this runtime.")
+    executor: str = Field("", max_length=256, pattern=NAME, description="Only of this executor.")
+    model: str = Field("", max_length=256, pattern=NAME, description="Only of this model.")
+    task_type: str = Field("", max_length=256, pattern=NAME, description="Only of tasks of this type.")
     run: str | None = Field(None, pattern=ID, description="Only of this run.")
     task: str | None = Field(None, pattern=ID, description="Only of this task.")
-    since: Moment | None = Field(None, description="Ended at or after this time, or is at work and began then.")
-    until: Moment | None = Field(None, description="Ended before this time, or is at work and began before.")
+    since: Moment | None = Field(
+        None, description="RFC 3339 with `Z`. Ended at or after this time, or is at work and began then."
+    )
+    until: Moment | None = Field(
+        None, description="RFC 3339 with `Z`. Ended before this time, or is at work and began before."
+    )
     variant: str | None = Field(None, pattern=PAIR, description="NAME=VALUE of a variant.")
     label: str | None = Field(None, pattern=PAIR, description="NAME=VALUE of a label of the run.")
     cursor: Whole | None = Field(None, ge=1, le=2**63 - 1, description="`next_cursor` of the page before.")
@@ -137,11 +141,11 @@ class SummaryQuery(Strict):
         max_length=100,
         description="At most 4 of task_type, executor, model, crew, runtime, error_class, variant; commas between.",
     )
-    crew: str = NAME
-    runtime: str = NAME
-    executor: str = NAME
-    model: str = NAME
-    task_type: str = NAME
+    crew: str = Field("", max_length=256, pattern=NAME, description="Only of this crew.")
+    runtime: str = Field("", max_length=256, pattern=NAME, description="Only of this runtime.")
+    executor: str = Field("", max_length=256, pattern=NAME, description="Only of this executor.")
+    model: str = Field("", max_length=256, pattern=NAME, description="Only of this model.")
+    task_type: str = Field("", max_length=256, pattern=NAME, description="Only of tasks of this type.")
 
 
 class ExportQuery(Strict):
@@ -153,7 +157,7 @@ class ExportQuery(Strict):
 class PruneAsked(Asked):
     """What is to be forgotten."""
 
-    before: Annotated[str, Field(pattern=TIME, description="RFC 3339 in UTC: what is older, and settled.")]
+    before: Annotated[str, Field(pattern=TIME, description="RFC 3339 with `Z`: what is older, and settled.")]
     dry_run: bool = Field(False, description="Only tell how much.")
 
 
@@ -224,30 +228,41 @@ class _Asking:
 def _add_pages(router: APIRouter, asking: _Asking) -> None:
     @router.get(f"{API}/history/runs", tags=["history"], dependencies=_SEVERAL)
     async def past_runs(query: Annotated[PastRunsQuery, Query()]) -> Response:
-        """Tell runs, also those that are no longer there, newest first."""
+        """Tell what became of runs, also of those no longer there, newest first. See docs/history.md.
+
+        What a run has not itself must hold for one of its tasks. `next_cursor` is the `cursor` of the next page, null
+        on the last.
+        """
         asked = query.asked(tuple(query.state))
         return await asking.told(lambda past: asking.page("runs", past.past_runs(asked)))
 
     @router.get(f"{API}/history/tasks", tags=["history"], dependencies=_SEVERAL)
     async def past_tasks(query: Annotated[PastTasksQuery, Query()]) -> Response:
-        """Tell tasks and what became of them, newest first."""
+        """Tell what became of tasks, newest first."""
         asked = query.asked(tuple(query.state))
         return await asking.told(lambda past: asking.page("tasks", past.tasks(asked)))
 
     @router.get(f"{API}/history/attempts", tags=["history"], dependencies=_SEVERAL)
     async def past_attempts(query: Annotated[PastTasksQuery, Query()]) -> Response:
-        """Tell attempts and what became of them, newest first."""
+        """Tell what became of attempts, newest first."""
         asked = query.asked(tuple(query.state))
         return await asking.told(lambda past: asking.page("attempts", past.attempts(asked)))
 
     @router.get(f"{API}/history/stats", tags=["history"], dependencies=NO_QUERY)
     async def stats() -> Response:
-        """Tell how much history there is, and whether every row of it is what was written."""
+        """Tell how much history there is, and whether every row of it is what was written.
+
+        Its size (`files`, `bytes`, `events`, `first_seq`, `last_seq`, `pruned_to`, rows), how many rows are
+        `corrupt`, and how many events were `dropped` while the ledger could not be written.
+        """
         return await asking.told(lambda past: stats_told(past.history_stats()))
 
     @router.get(f"{API}/metrics/summary", tags=["history"], dependencies=SINGLE)
     async def summary(query: Annotated[SummaryQuery, Query()]) -> Response:
-        """Sum up what ended in a window: outcomes, success rate, durations, usage, all together and by group."""
+        """Sum up what ended in a window: outcomes, success rate, durations, usage, all together and by group.
+
+        See docs/history.md#summaries.
+        """
         until = asking.state.now()
         return await asking.told(lambda past: _summed_up(past, query, until, asking.redacted))
 
@@ -268,7 +283,10 @@ def _summed_up(past: Past, query: SummaryQuery, until: float, redact: Redact) ->
 def _add_one_run(router: APIRouter, asking: _Asking) -> None:
     @router.get(f"{RUNS}/{{run}}/trace", tags=["history"], dependencies=NO_QUERY)
     async def run_trace(run: RunId) -> Response:
-        """Tell a run as a tree of spans: its tasks, their attempts, and what happened in each."""
+        """Tell one run as a tree of spans: its tasks, their attempts, what happened in each.
+
+        See docs/history.md#traces.
+        """
         return await asking.told(lambda past: trace(past, _run(past, run), asking.redacted))
 
     @router.get(
@@ -279,7 +297,10 @@ def _add_one_run(router: APIRouter, asking: _Asking) -> None:
         responses={200: {"description": "The file.", "content": {kind: {} for kind in FORMATS.values()}}},
     )
     async def export(run: RunId, query: Annotated[ExportQuery, Query()]) -> Response:
-        """Write one run with all that is recorded of it, as a file."""
+        """Write one run with all that is recorded of it, as a file.
+
+        Sent in pieces as it is read; an answer that breaks off is not whole.
+        """
         if asking.exports >= EXPORTS_MAX:
             raise _busy(f"{asking.exports} exports are under way")
         past = await asyncio.to_thread(asking.open)
@@ -346,7 +367,10 @@ def _busy(what: str) -> Refused:
 def _add_prune(router: APIRouter, state: WebState, asking: _Asking) -> None:
     @router.post(f"{API}/history/prune", **CHANGE)
     async def prune(body: Annotated[PruneAsked, Body()], request: Request, actor: ActorName = None) -> Response:
-        """Forget what is older than a time, and settled; nothing that is open, and no dead letter."""
+        """Forget what is older than a time, and settled: nothing that is open, and no dead letter.
+
+        With `dry_run` it only tells in `details` how much that is.
+        """
         before, who = _moment_of(body.before), request.scope["state"][CALLER].actor
         if body.dry_run:
             return await asking.told(lambda past: _would(past.would_forget(before), before))

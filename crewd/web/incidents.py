@@ -74,7 +74,10 @@ def incident_routes(state: WebState) -> APIRouter:
 
     @router.get(INCIDENTS, tags=["incidents"], dependencies=SINGLE)
     async def incidents(query: IncidentsParameters) -> Response:
-        """Tell incidents: the open ones, the gravest first; resolved ones from the ledger, the newest first."""
+        """Tell incidents, the gravest open ones first. See docs/incidents.md.
+
+        Resolved ones come from the ledger, the newest first.
+        """
         snapshot = state.snapshot()
         found = list(snapshot.incidents)
         if query.state != "open":
@@ -85,7 +88,11 @@ def incident_routes(state: WebState) -> APIRouter:
 
     @router.post(f"{INCIDENTS}/ack", **CHANGE)
     async def acknowledge(body: AcknowledgeBody, request: Request, actor: ActorName = None) -> Response:
-        """Note that somebody has seen open incidents."""
+        """Note that somebody has seen open incidents.
+
+        Those of a subject (`RUN/TASK`, `RUN` or `crewd`), or the one of a cause. `by` is whoever asks, where it is
+        left out.
+        """
         who = _actor(request)
         return await _done(
             state,

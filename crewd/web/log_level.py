@@ -30,13 +30,16 @@ def log_level_routes(state: WebState) -> APIRouter:
 
     @router.get(LOG_LEVEL, tags=["probes"], dependencies=NO_QUERY)
     async def shown() -> Response:
-        """Tell the least that is logged now, and what the settings say."""
+        """Tell the least that is logged now, and what the settings say: `{"level", "configured"}`."""
         level, configured = state.log_level()
         return as_json({"level": level, "configured": configured})
 
     @router.post(LOG_LEVEL, **CHANGE)
     async def changed(body: LevelBody, request: Request, actor: ActorName = None) -> Response:
-        """Log from another level on, until the settings are read again or crewd ends."""
+        """Log from another level on, until the settings are read again: a reload puts the configured level back.
+
+        The event `daemon.log_level_changed` names who asked.
+        """
         await state.set_log_level(body.level, actor=request.scope["state"][CALLER].actor)
         level, configured = state.log_level()
         until = f" until the settings, which say {configured}, are read again" if level != configured else ""

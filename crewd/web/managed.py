@@ -94,7 +94,10 @@ def managed_routes(state: WebState) -> APIRouter:
 def _add_reads(router: APIRouter, state: WebState) -> None:
     @router.get(f"{RUNS}/{{run}}/managed", tags=["managed"], dependencies=NO_QUERY)
     async def managed(run: RunId, request: Request) -> Response:
-        """Tell of a managed run where each task stands, its attempts, and why it waits."""
+        """Tell of a run that crewd itself runs where each task stands, its attempts, and why it waits.
+
+        Of an agent also what it shows of itself.
+        """
         found = state.actions.managed(run) if state.actions is not None else None
         if found is None:
             detail = Detail("run_unknown", "path.run", f"{run} is no managed run", f"see {RUNS}/{run}")
@@ -115,7 +118,10 @@ def _add_reads(router: APIRouter, state: WebState) -> None:
 
     @router.get(f"{API}/deadletter", tags=["managed"], dependencies=SINGLE)
     async def letter(query: LetterParameters, request: Request) -> Response:
-        """Tell one dead letter with every attempt."""
+        """Tell one dead letter with every attempt.
+
+        `key` names it. Keys hold slashes and colons, so they stand in the query.
+        """
         found = _actions(state).letter(query.key)
         if found is None:
             detail = Detail("letter_unknown", "query.key", "no dead letter has this key", f"see {API}/deadletters")
@@ -154,7 +160,10 @@ def _add_output(router: APIRouter, state: WebState) -> None:
         response_class=Response,
     )
     async def output(run: RunId, task: TaskId, query: OutputParameters, request: Request) -> Response:
-        """Tell what an attempt wrote, in pieces of whole lines; X-Crewd-Next-Offset is the `offset` of the next."""
+        """Tell what an attempt wrote; only through the socket or with the token.
+
+        See docs/reference/http.md#output.
+        """
         if not _caller(request).trusted:
             raise refusal(
                 403,
@@ -189,7 +198,11 @@ def _add_runs(router: APIRouter, state: WebState) -> None:
     async def submit(
         body: asked.RunBody, request: Request, header: IdempotencyKey = None, actor: ActorName = None
     ) -> Response:
-        """Accept a run. Once this is answered the run survives a crash of anything."""
+        """Accept a run: 201, or 200 if the same key brought it before. `Location` is its address.
+
+        Once this is answered, the run survives a crash of anything. `key`, or the header `Idempotency-Key`: 1 to 128
+        printable characters of ASCII without blanks.
+        """
         caller, key = _caller(request), _key(request, header, body.key)
         through = "the unix socket" if caller.door is Door.SOCKET else "TCP with a token"
         submitted = await _tried(
@@ -219,7 +232,7 @@ def _add_runs(router: APIRouter, state: WebState) -> None:
     async def retry(
         run: RunId, task: TaskId, body: asked.NothingBody, request: Request, actor: ActorName = None
     ) -> Response:
-        """Start a waiting retry now, or redrive a dead letter."""
+        """Start a waiting retry now; redrive a dead letter."""
         who = _caller(request).actor
         return await _done(state, lambda actions: actions.retry(run, task, actor=who))
 
@@ -235,7 +248,7 @@ def _add_runs(router: APIRouter, state: WebState) -> None:
 def _add_pauses(router: APIRouter, state: WebState) -> None:
     @router.post(f"{API}/pause", **CHANGE)
     async def pause(body: asked.PauseBody, request: Request, actor: ActorName = None) -> Response:
-        """Start nothing more in a scope."""
+        """Start nothing more in a scope: `daemon`, `crew:NAME`, `executor:NAME`. With `drain` no retries either."""
         who = _caller(request).actor
         return await _done(
             state, lambda actions: actions.pause(body.scope, drain=body.drain, reason=body.reason, actor=who)
@@ -251,7 +264,10 @@ def _add_pauses(router: APIRouter, state: WebState) -> None:
 def _add_letters(router: APIRouter, state: WebState) -> None:
     @router.post(f"{API}/deadletters/redrive", **CHANGE)
     async def redrive(body: asked.RedriveBody, request: Request, actor: ActorName = None) -> Response:
-        """Give the tasks of dead letters a new budget of attempts."""
+        """Give tasks a new budget of attempts.
+
+        Those of these dead letters (at most 1000), or all open ones of one cause.
+        """
         who = _caller(request).actor
         return await _done(
             state,
@@ -275,21 +291,25 @@ def _add_letters(router: APIRouter, state: WebState) -> None:
 def _add_daemon(router: APIRouter, state: WebState) -> None:
     @router.post("/-/handover", **CHANGE)
     async def handover(body: asked.NothingBody, request: Request, actor: ActorName = None) -> Response:
-        """End the daemon and leave its workers to the next."""
+        """End the daemon; its workers go on, and the next crewd takes them over."""
         who = _caller(request).actor
         return await _done(state, lambda actions: actions.handover(actor=who))
 
     @router.post("/-/reload", **CHANGE)
     async def reload(body: asked.NothingBody, actor: ActorName = None) -> Response:
-        """Read the settings again."""
-        if not await state.reload():
-            raise refusal(
-                409,
-                "reload_failed",
-                "the settings cannot be used, and the old ones stay",
-                "run `crewd config check`, or look at crewd's log",
-            )
-        return as_json({"what": "the settings were read again", "ids": [], "details": {}})
+        """Read the settings again. 409: they cannot be used, each complaint is told, and the old ones stay."""
+        done = await state.reload()
+        if not done.ok:
+            told = state.redactor.text
+            complaints = tuple(
+                Detail("reload_failed", f"{each.file}: {each.key}" if each.key else each.file,
+                       told(each.message), told(each.remedy) or "run `crewd config check`")
+                for each in done.complaints
+            )  # fmt: skip
+            raise Refused(409, "reload_failed", "the settings cannot be used, and the old ones stay", complaints)
+        what = "the settings were read again" + ("" if done.changed else "; nothing has changed")
+        details = {"changed": list(done.changed), "need_restart": list(done.need_restart)}
+        return as_json({"what": what, "ids": [], "details": details})
 
 
 async def _done(state: WebState, act: Callable[[Actions], Awaitable[Done]]) -> Response:

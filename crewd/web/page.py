@@ -25,6 +25,7 @@ LINKS = (
     ("/api/v1/runs", "runs"),
     ("/api/v1/events?newest=true", "events"),
     ("/readyz", "readiness"),
+    ("/runbooks", "runbooks"),
     ("/openapi.json", "API"),
 )
 

@@ -39,7 +39,13 @@ def preview_routes(state: WebState) -> APIRouter:
 
     @router.get(f"{RUNS}/{{run}}/plan", tags=["managed"], dependencies=NO_QUERY)
     async def plan(run: RunId, request: Request) -> Response:
-        """Tell what a managed run will run, task by task; values of the environment only to whoever may change it."""
+        """Tell of a managed run what will run or ran.
+
+        Per task the resolved command, folder, environment, how it is ended, timeout, retries, success contract,
+        budget, concurrency, `depends_on`. Values of the environment are null, and `values` false, for whoever comes
+        neither through the socket nor with the token; a secret of the credentials folder is named by its file, and
+        its value told to nobody.
+        """
         found = await state.actions.plan(run) if state.actions is not None else None
         if found is None:
             detail = Detail("run_unknown", "path.run", f"{run} is no managed run", f"see {RUNS}/{run}")
@@ -49,7 +55,12 @@ def preview_routes(state: WebState) -> APIRouter:
 
     @router.get(ATTEMPTS, tags=["runs"], dependencies=SINGLE)
     async def attempts(run: RunId, task: TaskId, query: AttemptsParameters, request: Request) -> Response:
-        """Tell the recent attempts of a task, the newest first, and how two of them differ."""
+        """Tell the recent attempts of a task, the newest first, and in `difference` how two of them differ.
+
+        `base` and `other` are their numbers (the newest two by default); then come the fields that are not the same,
+        and what they last wrote line by line. What they wrote is null for whoever comes neither through the socket
+        nor with the token.
+        """
         trusted = _trusted(request)
         wanted = HistoryQuery(run_id=run, task_id=task, limit=LIMIT_MAX)
         try:

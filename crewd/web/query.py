@@ -63,9 +63,11 @@ class RunsQuery(Strict):
 
     after: str | None = Field(None, pattern=ID, description="Only runs whose id sorts after this one.")
     limit: Whole = Field(100, ge=1, le=1000, description="At most so many.")
-    status: list[Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]] = Field([], max_length=20)
-    runtime: str | None = Field(None, max_length=64)
-    crew: str | None = Field(None, max_length=256)
+    status: list[Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]] = Field(
+        [], max_length=20, description="Only runs of this status; may be repeated."
+    )
+    runtime: str | None = Field(None, max_length=64, description="Only of this runtime.")
+    crew: str | None = Field(None, max_length=256, description="Only of this crew.")
     workers: Flag = Field(False, description="Tell in `workers` the tasks of each run that somebody works on.")
 
 

@@ -63,14 +63,18 @@ def recovery_routes(state: WebState) -> APIRouter:
 
     @router.get(RECOVERIES, tags=["recoveries"], dependencies=SINGLE)
     async def recoveries(query: RecoveriesParameters) -> Response:
-        """Tell recovery plans, the newest first."""
+        """Tell recovery plans of interrupted runs, the newest first. See docs/recovery.md."""
         wanted = "" if query.state == "all" else query.state
         found = state.recoveries.plans(state=wanted, limit=query.limit)
         return await told(state, lambda: {"recoveries": [_told(state, plan) for plan in found]})
 
     @router.get(f"{RECOVERIES}/{{plan}}", tags=["recoveries"], dependencies=SINGLE)
     async def recovery(plan: PlanId, query: RecoveryParameters, request: Request) -> Response:
-        """Tell one recovery plan."""
+        """Tell one recovery plan, with the exact command of each offered action in `commands`.
+
+        `error` is how its command failed, and nothing of what it said. With `output=true` also the end of that; that
+        only through the socket or with the token.
+        """
         if query.output and not request.scope["state"][CALLER].trusted:
             raise refusal(
                 403,
@@ -86,7 +90,11 @@ def recovery_routes(state: WebState) -> APIRouter:
 
     @router.post(f"{RECOVERIES}/{{plan}}/approve", **CHANGE)
     async def approve(plan: PlanId, body: ApproveBody, request: Request, actor: ActorName = None) -> Response:
-        """Have a plan applied. It is applied once its run is found interrupted once more."""
+        """Have a plan applied once its run is found interrupted once more.
+
+        `action` is `resume` (where that is offered, if left out) or `cancel`. 409: it is in no state for that, or no
+        command is configured.
+        """
         who = request.scope["state"][CALLER].actor
         words = {"action": body.action or "", "by": body.by, "reason": body.reason, "actor": who}
         return await _done(state, "approved", state.recoveries.approve(plan, **words))

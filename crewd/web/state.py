@@ -8,6 +8,7 @@ from crewd.model.event import Event
 from crewd.model.history import AttemptRow, HistoryPage, HistoryQuery, HistoryStats, RunRow, SummaryGroup, TaskRow
 from crewd.model.managed import ManagedRun
 from crewd.model.recovery import Recoveries
+from crewd.model.reloading import Reloaded
 from crewd.model.run import Run
 from crewd.model.snapshot import Snapshot
 from crewd.model.verdict import Incident
@@ -105,8 +106,8 @@ class WebState(Protocol):
     def token(self) -> str:
         """Whoever sends this over TCP may change things; "": nobody may."""
 
-    async def reload(self) -> bool:
-        """Read the settings again; False: they cannot be used, and the old ones stay."""
+    async def reload(self) -> Reloaded:
+        """Read the settings again. With complaints they cannot be used, and the old ones stay."""
 
     def now(self) -> float:
         """Wall time."""

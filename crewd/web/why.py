@@ -20,7 +20,11 @@ def add_why(app: FastAPI, state: WebState) -> None:
 
     @app.get(f"{RUNS}/{{run}}/why", tags=["runs"], dependencies=NO_QUERY)
     async def why(run: RunId) -> Response:
-        """Say what a run suffers from: the first cause, whom it holds up, what to do, and why others wait."""
+        """Say why a run stands where it stands, in the words of `crewd why`.
+
+        The first `cause` (tasks, error, what it means, whom it holds up, what to do next), `other_causes`, the
+        `workers` that do not get on with what helps, and why others wait.
+        """
         snapshot = state.snapshot()
         found = state.actions.managed(run) if state.actions is not None else None
         view = snapshot.runs.get(run)

@@ -20,6 +20,7 @@ from crewd.ledger.ledger import Ledger
 from crewd.ledger.reader import Reader
 from crewd.model.event import Event
 from crewd.model.process import ProcessSeen, ProcessState
+from crewd.model.reloading import Reloaded
 from crewd.model.run import Run, RunStatus, Task, TaskStatus
 from crewd.model.snapshot import Health, RunView, Snapshot, WorkerView
 from crewd.model.verdict import Level, Reason, Standing, Verdict
@@ -133,8 +134,8 @@ class State:
     def snapshot(self) -> Snapshot:
         return self.taken
 
-    async def reload(self) -> bool:
-        return False
+    async def reload(self) -> Reloaded:
+        return Reloaded()
 
     def now(self) -> float:
         return NOW

@@ -63,3 +63,9 @@ def test_a_file_of_ones_own_configures(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.touch()
     assert is_configured({"HOME": str(tmp_path)})
+
+
+def test_a_folder_that_may_not_be_entered_is_no_reason_to_pass_over_its_settings(tmp_path: Path) -> None:
+    # A loop of links fails for everybody, root included, as a folder without the right to enter fails for others.
+    (tmp_path / "crewd.toml").symlink_to(tmp_path / "crewd.toml")
+    assert config_place({"CONFIGURATION_DIRECTORY": str(tmp_path)}) == ConfigPlace(tmp_path / "crewd.toml")

@@ -61,6 +61,16 @@ def test_an_address_and_headers_come_from_the_credentials_folder(tmp_path: Path)
             'kind = "command"\nurl = "https://h/"\nquiet_hours = "x"',
             ["command is empty", "url and headers mean nothing", "quiet_hours 'x'"],
         ),
+        ('kind = "log"\nlabels = ["job=crewd"]', ["labels mean nothing but to a webhook of the format alertmanager"]),
+        (
+            'url = "https://h/"\nformat = "alertmanager"\nlabels = ["job", "a-b=c", "run=x"]',
+            [
+                "label 'job' is none",
+                "label 'a-b=c' is none",
+                "label 'run' is set by crewd itself",
+                'write "name=value"',
+            ],
+        ),
     ],
 )
 def test_what_is_wrong_with_a_channel_is_told_with_the_remedy_and_without_its_secrets(

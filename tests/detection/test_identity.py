@@ -61,6 +61,9 @@ NOT_MINE: dict[str, Any] = {"mine": False, "marks_found": ()}
         (claim(boot_id="boot-2"), facts(), ALIVE, "alive"),
         (claim(pid_namespace=1), facts(), ALIVE, "alive"),
         (claim(host="a"), facts(), ALIVE, "alive"),
+        # another container of this pid namespace
+        (claim(host="b", boot_id="boot-2", pid_namespace=1), facts(), ALIVE, "alive"),
+        (claim(host="b", boot_id="boot-2", pid_namespace=1), None, GONE, "gone"),
         # it has exited
         (claim(), None, GONE, "gone"),
         (claim(), facts(letter="Z"), GONE, "zombie"),
@@ -79,6 +82,7 @@ NOT_MINE: dict[str, Any] = {"mine": False, "marks_found": ()}
         (claim(host="b"), facts(), HIDDEN, "on host b"),
         (claim(host="b"), None, HIDDEN, "on host b"),
         (claim(host="b", boot_id="boot-1"), None, HIDDEN, "on host b"),
+        (claim(host="b", boot_id="boot-2", pid_namespace=2), None, HIDDEN, "on host b"),
         (claim(boot_id="boot-1"), None, HIDDEN, "another boot"),  # of which machine, nobody said
         (claim(pid_namespace=2), None, HIDDEN, "pid namespace"),
         (claim(pid_namespace=2), facts(), HIDDEN, "pid namespace"),
@@ -106,6 +110,37 @@ def test_an_unread_namespace_differs_from_none() -> None:
     nowhere = msgspec.structs.replace(HERE, pid_namespace=0)
     assert recognise(claim(pid_namespace=2), facts(), None, nowhere).state is ALIVE
     assert recognise(claim(pid_namespace=0), facts(), None, HERE).state is ALIVE
+
+
+@pytest.mark.parametrize(
+    ("claimed", "shown", "state"),
+    [
+        # A bare pid may be anybody's here: nothing is proven by its absence, its marks, or a process that bears it.
+        (claim(), None, HIDDEN),
+        (claim(), facts(), HIDDEN),
+        (claim(**UNMARKED), facts(**NO_MARKS_FOUND), HIDDEN),
+        (claim(), facts(**NO_MARKS_FOUND), HIDDEN),
+        (claim(), facts(letter="Z"), HIDDEN),
+        (claim(start_ticks=499_999), facts(), HIDDEN),
+        # Namespaces of two machines bear the same numbers, and one machine has many namespaces.
+        (claim(pid_namespace=1), None, HIDDEN),
+        (claim(boot_id="boot-2"), None, HIDDEN),
+        (claim(boot_id="boot-2", pid_namespace=2), None, HIDDEN),
+        # It names this very place.
+        (claim(boot_id="boot-2", pid_namespace=1), facts(), ALIVE),
+        (claim(boot_id="boot-2", pid_namespace=1), None, GONE),
+    ],
+)
+def test_what_is_said_to_live_elsewhere_is_seen_only_where_its_record_names_this_place(
+    claimed: ProcessClaim, shown: ProcessFacts | None, state: ProcessState
+) -> None:
+    blind = msgspec.structs.replace(HERE, sees=False)
+    assert recognise(claimed, shown, None, blind).state is state
+
+
+def test_where_not_even_the_own_namespace_can_be_read_every_process_is_elsewhere() -> None:
+    blind = msgspec.structs.replace(HERE, sees=False, pid_namespace=0)
+    assert recognise(claim(boot_id="boot-2", pid_namespace=0), None, None, blind).state is HIDDEN
 
 
 # --- what crewd saw itself outweighs what is written
@@ -242,7 +277,9 @@ def test_what_cannot_be_seen_from_here_is_never_said_to_have_exited(
     claimed: ProcessClaim | None, shown: ProcessFacts | None, remembered: Identity | None
 ) -> None:
     seen = recognise(claimed, shown, remembered, HERE)
-    elsewhere = claimed is None or claimed.host == "b" or claimed.pid_namespace == 2
+    # Whoever names this boot and this namespace is here, whatever its container calls itself.
+    here = claimed is not None and (claimed.boot_id, claimed.pid_namespace) == ("boot-2", 1)
+    elsewhere = claimed is None or (claimed.host == "b" and not here) or claimed.pid_namespace == 2
     if elsewhere or (claimed is not None and claimed.host is None and claimed.boot_id == "boot-1"):
         assert seen.state is HIDDEN
     if seen.state in (ALIVE, STOPPED):

@@ -161,6 +161,18 @@ def test_a_record_of_a_former_boot_proves_nothing() -> None:
     assert proven(process(40), known, msgspec.structs.replace(HERE, booted_at=6_020.0), NOW) is None
 
 
+def test_where_processes_live_elsewhere_only_a_record_of_this_very_place_is_proof() -> None:
+    blind = msgspec.structs.replace(HERE, sees=False)
+
+    def found(record: Recorded) -> bool:
+        known = msgspec.structs.replace(KNOWN, recorded={40: (record,)})
+        return isinstance(proven(process(40), known, blind, NOW), Proof)
+
+    assert found(BEAT)
+    assert not found(WORKER)
+    assert not found(msgspec.structs.replace(BEAT, pid_namespace=None))
+
+
 def test_neither_crewd_nor_what_is_above_it_is_ever_found() -> None:
     found = search([process(40, (STATE_ROOT, ENDED))], KNOWN, HERE, {40}, NOW)
     assert found.orphans == ()

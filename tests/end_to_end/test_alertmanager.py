@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.real_time,
     pytest.mark.skipif(PROGRAM is None, reason="prometheus-alertmanager is not installed"),
 ]
+LABELS = 'labels = ["job=crewd", "instance=127.0.0.1:9464"]'
 CONFIG = "route:\n  receiver: nobody\nreceivers:\n  - name: nobody\n"
 
 
@@ -70,7 +71,7 @@ def test_an_incident_is_an_active_alert_until_it_is_resolved(tmp_path: Path) -> 
     worker = Worker(beats, "night", "one")
     with alertmanager(tmp_path) as url:
         settings = tmp_path / "crewd.toml"
-        settings.write_text(f'[notifications.channels.alerts]\nurl = "{url}"\nformat = "alertmanager"\n')
+        settings.write_text(f'[notifications.channels.alerts]\nurl = "{url}"\nformat = "alertmanager"\n{LABELS}\n')
 
         def alerts() -> list[dict[str, Any]]:
             return [each for each in answer(f"{url}/api/v2/alerts") or () if each["labels"].get("task") == "one"]
@@ -86,6 +87,7 @@ def test_an_incident_is_an_active_alert_until_it_is_resolved(tmp_path: Path) -> 
                 assert alert["status"]["state"] in ("active", "unprocessed")
                 labels = alert["labels"]
                 assert (labels["alertname"], labels["severity"], labels["run"]) == ("crewd_dead", "critical", "night")
+                assert (labels["job"], labels["instance"]) == ("crewd", "127.0.0.1:9464")
                 assert "one is dead" in alert["annotations"]["description"]
                 if amtool := shutil.which("amtool"):
                     told = subprocess.run(

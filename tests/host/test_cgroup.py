@@ -55,6 +55,28 @@ def test_as_root_a_group_below_the_top_is_another_ones_unless_it_says_so(tmp_pat
     assert Cgroups.detect(own, mounts) is not None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="whoever is not root owns what was handed over")
+def test_put_aside_in_a_subgroup_crewd_divides_the_group_above(tmp_path: Path) -> None:
+    unit = tmp_path / "system.slice/crewd.service"
+    mounts = tree(tmp_path, "/system.slice/crewd.service/daemon")
+    own = "0::/system.slice/crewd.service/daemon\n"
+    try:
+        os.setxattr(unit / "daemon", "user.delegate", b"1")
+    except OSError:
+        pytest.skip("no extended attributes here")
+    found = Cgroups.detect(own, mounts)
+    assert found is not None and (found.folder, found.divided) == (str(unit / "daemon"), False)
+    assert "DelegateSubgroup=daemon" in found.enable()[0], "no controllers are asked for beside crewd itself"
+    os.setxattr(unit, "user.delegate", b"1")
+    found = Cgroups.detect(own, mounts)
+    assert found is not None and (found.folder, found.divided) == (str(unit), True)
+    assert len(found.enable()) == 2, "files are no controllers"
+    (unit / "cgroup.subtree_control").touch()
+    assert found.enable() == []
+    found.make("run-1")
+    assert found.names() == ["run-1"], "crewd's own group is not one of them"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
 def test_a_group_of_another_user_is_not_ours(tmp_path: Path) -> None:
     mounts = tree(tmp_path, "/user.slice")

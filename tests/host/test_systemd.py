@@ -135,3 +135,14 @@ def test_what_takes_long_to_start_asks_for_time_until_it_is_done_and_not_without
             while door.recv(4096):
                 heard += 1
     assert heard == 3
+
+
+def test_patience_is_widened_where_rounds_need_more_and_goes_back(manager: tuple[socket.socket, str]) -> None:
+    door, name = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"})
+    assert not notifier.widen_watchdog(15), "the unit allows more than that"
+    assert notifier.widen_watchdog(90)
+    assert not notifier.widen_watchdog(90), "it is told once"
+    assert not notifier.widen_watchdog(15)
+    assert [door.recv(4096).decode() for _ in range(2)] == ["WATCHDOG_USEC=90000000", "WATCHDOG_USEC=30000000"]
+    assert not Notifier({"NOTIFY_SOCKET": name}).widen_watchdog(90), "no watchdog watches"

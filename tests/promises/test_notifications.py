@@ -65,6 +65,12 @@ def test_every_setting_of_a_channel_reaches_it() -> None:
     assert TOKEN not in repr(options)
 
 
+def test_labels_reach_the_alerts_of_a_channel() -> None:
+    channel = {"url": "https://h/", "format": "alertmanager", "labels": ["job=crewd", "instance = a=b:1"]}
+    given = settings(notifications={"channels": {"alerts": channel}})
+    assert assembly.notify_options(given, {}).channels[0].labels == (("job", "crewd"), ("instance", "a=b:1"))
+
+
 def test_switched_off_nobody_is_told_and_the_sign_of_life_goes_on() -> None:
     given = settings(
         notifications={"enabled": False, "channels": {"x": {"kind": "log"}}}, dead_man={"file": "/run/alive"}

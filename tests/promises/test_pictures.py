@@ -1,4 +1,4 @@
-"""The pictures of the README: each is there and is shown, with words for those who cannot see it, as it is today."""
+"""The pictures of README and pages: each is there and shown, with words for who cannot see it, as it is today."""
 
 import html
 import re
@@ -7,14 +7,16 @@ from pathlib import Path
 from crewd.cli.demo_agents import ACTS
 
 REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "README.md").read_text()
 
 
-def test_every_picture_is_shown_in_the_readme_with_words_for_it() -> None:
-    shown = dict(re.findall(r"!\[([^\]]+)\]\((docs/images/[^)]+)\)", README))
-    assert sorted(shown.values()) == sorted(
-        str(each.relative_to(REPOSITORY)) for each in (REPOSITORY / "docs/images").iterdir()
-    )
+def test_every_picture_is_shown_with_words_for_it_on_the_readme_or_on_a_page() -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]
+    shown = {
+        (page.parent / path).resolve()
+        for page in pages
+        for path in re.findall(r"!\[[^\]]+\]\(([^)]*images/[^)]+)\)", page.read_text())
+    }
+    assert shown == set((REPOSITORY / "docs/images").iterdir())
 
 
 def test_the_picture_of_the_agents_has_a_line_for_each_recorded_run() -> None:

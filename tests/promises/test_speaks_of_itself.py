@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 THIS = Path(__file__).relative_to(ROOT).as_posix()
-NOT_OURS = {".git", ".venv", "__pycache__", "build", "dist", ".hypothesis"}
+NOT_OURS = {".git", ".venv", ".agents", ".grafana", "__pycache__", "build", "dist", ".hypothesis"}
 
 # Folders of a machine. A home of an invented person, in an example, is none.
 MACHINE_PATH = re.compile(

@@ -140,6 +140,35 @@ def test_no_page_of_elsewhere_gets_anywhere(door: str, tmp_path: Path) -> None:
     assert state.changes() == 0 and {route for route, _, _ in state.observed} == {"refused"}
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_link_of_elsewhere_leads_to_the_runbooks_and_to_nothing_else(site: str, tmp_path: Path) -> None:
+    """An alert links to them from Alertmanager's page, which is another port of the machine."""
+    link = {"host": OURS, "sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    bent: list[Mapping[str, str]] = [
+        {**link, "sec-fetch-dest": "iframe"},
+        {**link, "sec-fetch-mode": "no-cors"},
+        {**link, "origin": EVIL},
+        {**link, "host": "evil.example:9464"},
+        {name: value for name, value in link.items() if name != "sec-fetch-dest"},
+    ]
+
+    state = Watched(tmp_path)
+
+    async def run() -> None:
+        app = build_app(state)
+        served = [
+            place.path for place in places() if (await asked(app, "GET", place.path, [*link.items()])).status < 400
+        ]
+        assert served == ["/runbooks"]
+        for claims in bent:
+            assert (await asked(app, "GET", "/runbooks", [*claims.items()])).code in REFUSALS, claims
+        for path in ("//runbooks", "/runbooks/", "/api/v1/runs/../../runbooks"):
+            assert (await asked(app, "GET", path, [*link.items()])).code in REFUSALS, path
+        assert (await asked(app, "POST", "/runbooks", [*link.items()])).code in REFUSALS
+
+    asyncio.run(run())
+
+
 REFUSALS = {"host_not_allowed", "origin_not_allowed", "cross_site"}
 
 
@@ -314,6 +343,14 @@ def test_a_page_of_elsewhere_reaches_nothing_in_a_real_browser(crewd: Crewd, els
         # And by its own name it is.
         chrome.driver.get(f"http://127.0.0.1:{crewd.port}/")
         chrome.one("main")
+        # A link leads to the runbooks, as that of an alert does, and to nothing else.
+        for path, shown in (("/runbooks#crewdworkerdead", "CrewdWorkerDead"), ("/api/v1/runs", "cross_site")):
+            chrome.driver.get(f"http://127.0.0.1:{elsewhere}/")
+            follow = (
+                "const a = document.createElement('a'); a.href = arguments[0]; document.body.append(a); a.click();"
+            )
+            chrome.js(follow, f"http://127.0.0.1:{crewd.port}{path}")
+            chrome.wait_for(shown)
     finally:
         chrome.close()
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from crewd.model.reloading import Reloaded
 from crewd.web.app import routes
 from crewd.web.asgi import App
 from crewd.web.caller import Peer
@@ -63,9 +64,9 @@ class Watched(State):
         self.history.attempts_kept = [attempt(1, run_id="r1"), attempt(2, run_id="r1", attempt=2)]
         self.others: list[str] = []  # changes that no other part notes
 
-    async def reload(self) -> bool:
+    async def reload(self) -> Reloaded:
         self.others.append("reload")
-        return True
+        return Reloaded()
 
     async def prune(self, before: float, *, actor: str) -> int:
         self.others.append("prune")

@@ -124,6 +124,7 @@ def full() -> World:
     world.metrics.http_observed("/metrics", "GET", 200, 0.01)
     world.metrics.loop_lag_observed(0.001)
     world.metrics.reload_result(True, NOW)
+    world.metrics.free_space_observed("state", 10**9)
     world.metrics.watch_ledger(Ledger)
     world.metrics.watch_sinks(
         lambda: [SinkFigures("events", 5, 700, {"no_space": 1}, 0, NOW, NOW), SinkFigures("metrics")]
@@ -455,6 +456,55 @@ def test_an_unchanged_run_is_not_counted_again_and_a_changed_one_is() -> None:
     assert world.samples()['crew_tasks{crew="blue",runtime="pi_crew",status="running"}'] == 2
     world.see(snapshot())
     assert not any(series.startswith("crew_tasks{") for series in world.samples())
+
+
+def test_who_is_stale_or_dead_is_told_by_the_reason_and_by_nothing_else() -> None:
+    world = World()
+    world.see(
+        snapshot(
+            view(
+                "r1",
+                "blue",
+                worker("t1", Level.DEAD, reason=Reason.HUNG),
+                worker("t2", Level.DEAD, reason=Reason.EXITED),
+                worker("t3", Level.STALE, reason=Reason.SILENT),
+                worker("t4", Level.WARN, reason=Reason.STOPPED),  # on its way
+                worker("t5", Level.WAITING, reason=Reason.HUMAN),
+            ),
+            view("r2", "blue", worker("t1", Level.DEAD, reason=Reason.HUNG)),
+        )
+    )
+    samples = world.samples()
+    told = {
+        reason: samples[f'crew_workers_in_trouble{{crew="blue",reason="{reason}",runtime="pi_crew"}}']
+        for reason in known.TROUBLES
+    }
+    assert told == {"silent": 1, "stopped": 0, "busy": 0, "exited": 1, "hung": 2, "presumed": 0}
+    both = samples['crew_workers{crew="blue",level="dead",runtime="pi_crew"}']
+    both += samples['crew_workers{crew="blue",level="stale",runtime="pi_crew"}']
+    assert sum(told.values()) == both
+
+
+def test_a_worker_flaps_until_its_thresholds_are_the_usual_ones_again() -> None:
+    world = World()
+    name = 'crew_workers_flapping{crew="blue",runtime="pi_crew"}'
+    flapping = worker("t2", Level.WARN)
+    standing = msgspec.structs.replace(flapping.standing, flapping_until=100.5)  # on the observed clock
+    over = msgspec.structs.replace(flapping.standing, flapping_until=100.0)
+    still = msgspec.structs.replace(flapping, standing=standing)
+    ended = msgspec.structs.replace(flapping, task_id="t3", standing=over)
+    world.see(snapshot(view("r1", "blue", worker("t1"), still, ended)))
+    assert world.samples()[name] == 1
+    world.see(snapshot(view("r1", "blue", worker("t1"), ended)))
+    assert world.samples()[name] == 0
+
+
+def test_free_space_that_nobody_knows_is_absent() -> None:
+    world = full()
+    world.metrics.free_space_observed("logs", 7)
+    assert world.samples()['crewd_filesystem_free_bytes{folder="logs"}'] == 7
+    world.metrics.free_space_observed("logs", None)
+    assert 'crewd_filesystem_free_bytes{folder="logs"}' not in world.samples()
 
 
 def test_series_of_workers_come_only_when_asked_for_and_are_capped() -> None:

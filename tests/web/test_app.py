@@ -18,7 +18,7 @@ from tests.telemetry.pictures import event, snapshot, view, worker
 from tests.web.world import WITH_TOKEN, State, ask, ask_all, change
 
 GETS = (
-    "/", "/plain", "/assets/app.js",
+    "/", "/plain", "/runbooks", "/assets/app.js",
     "/metrics", "/healthz", "/readyz", "/openapi.json", "/api/v1/status", "/api/v1/runs", "/api/v1/runs/r1",
     "/api/v1/runs/r1/tasks/t1", "/api/v1/runs/r1/events", "/api/v1/events", "/api/v1/runs/r1/managed",
     "/api/v1/deadletters", "/api/v1/deadletter?key=r1/t1:3", "/api/v1/circuits", "/api/v1/pauses",
@@ -353,7 +353,7 @@ def test_the_reference_page_tells_every_route_and_no_other() -> None:
     reads, _, changes = page.partition("## Changes")
     told = {f"GET {path}" for path in named(reads)} | {f"POST {path}" for path in named(changes)}
     assert told == routes_told(ask(State(), "/openapi.json").json()) | {
-        "GET /", "GET /plain", "GET /assets/{name}", "GET /openapi.json",
+        "GET /", "GET /plain", "GET /runbooks", "GET /assets/{name}", "GET /openapi.json",
     }  # fmt: skip
 
 

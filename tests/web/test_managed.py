@@ -8,9 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from crewd import errors
-from crewd.errors import CrewdError
+from crewd.errors import Complaint, CrewdError
 from crewd.ledger.errors import LedgerFailed
 from crewd.model.asking import Actions
+from crewd.model.reloading import Reloaded
 from tests.web.world import ANNA, WITH_TOKEN, Deeds, State, ask, ask_all, change
 
 WHO = "operator:anna"
@@ -225,13 +226,31 @@ def test_where_crewd_only_watches_it_says_so() -> None:
     assert ask(state, "/api/v1/runs/r1/managed").status_code == 404
 
 
-@pytest.mark.parametrize(("outcome", "status"), [(True, 200), (False, 409)])
-def test_settings_are_read_again_also_where_crewd_only_watches(outcome: bool, status: int) -> None:
+def test_settings_are_read_again_also_where_crewd_only_watches() -> None:
     state = State()
-    state.actions, state.reloads = None, [outcome]
+    state.actions, state.reloads = None, [Reloaded(("http.port", "log.level"), ("http.port",)), Reloaded()]
+    first, second = change(state, "/-/reload"), change(state, "/-/reload")
+    assert first.status_code == second.status_code == 200 and not state.reloads
+    assert first.json()["details"] == {"changed": ["http.port", "log.level"], "need_restart": ["http.port"]}
+    assert second.json()["what"].endswith("nothing has changed")
+
+
+def test_settings_that_are_refused_are_told_with_every_complaint_and_without_secrets() -> None:
+    state = State()
+    complaints = (
+        Complaint("/etc/crewd/crewd.toml", "http.prot", "there is no such key", "did you mean http.port?"),
+        Complaint("/etc/crewd/crewd.toml", "", "Bearer abcdefghijklmnop is no TOML"),
+    )
+    state.reloads = [Reloaded(complaints=complaints)]
     answer = change(state, "/-/reload")
-    assert answer.status_code == status and not state.reloads
-    assert outcome or "config check" in answer.json()["error"]["details"][0]["next_action"]
+    assert answer.status_code == 409
+    error = answer.json()["error"]
+    assert error["code"] == "reload_failed"
+    assert [(each["path"], each["next_action"]) for each in error["details"]] == [
+        ("/etc/crewd/crewd.toml: http.prot", "did you mean http.port?"),
+        ("/etc/crewd/crewd.toml", "run `crewd config check`"),
+    ]
+    assert "abcdefghijklmnop" not in answer.text
 
 
 def test_managed_runs_and_dead_letters_are_told_to_everybody_on_this_machine() -> None:

@@ -16,6 +16,7 @@ from crewd.model.event import Event
 from crewd.model.history import AttemptRow, HistoryPage, HistoryQuery
 from crewd.model.plan import RunPlan
 from crewd.model.recovery import Cause, PlanState, RecoveryPlan
+from crewd.model.reloading import Reloaded
 from crewd.model.snapshot import Snapshot
 from crewd.model.verdict import Incident
 from crewd.telemetry.exposition import Exposition
@@ -242,7 +243,7 @@ class State:
         self.incidents = Words()
         self.recoveries = Plans()
         self.token = TOKEN
-        self.reloads: list[bool] = []  # what the next reloads come to
+        self.reloads: list[Reloaded] = []  # what the next reloads come to
         self.level, self.level_by = "info", ""
         self.written = {"stdout": b"", "stderr": b""}
         self.over = False
@@ -251,7 +252,7 @@ class State:
         self.pruned: list[tuple[float, str]] = []
         self.observed: list[tuple[str, str, int]] = []
 
-    async def reload(self) -> bool:
+    async def reload(self) -> Reloaded:
         return self.reloads.pop(0)
 
     def now(self) -> float:

@@ -50,7 +50,10 @@ class PiCrewSource:
                 return tally.look()
             tally.complete = False
             tally.reads[ReadResult.MISSING] += 1
-            words = "this root is no folder that can be opened; make it, or take it out of the configuration"
+            words = (
+                "this root is no folder that can be opened; make it, let crewd's user read it, "
+                "or take it out of the configuration"
+            )
             tally.complain(self.folder, "root", words)
             return tally.look()
         self._was_there = True

@@ -45,8 +45,10 @@ class Delivery:
         options = self._options
         match options.kind:
             case "webhook":
-                form = payloads.FORMAT[options.format]
-                self._post(self._redactor.value(form(notices, self._clock.read().wall)))
+                payload = payloads.FORMAT[options.format](notices, self._clock.read().wall)
+                if options.format == "alertmanager":
+                    payload = payloads.labelled(payload, options.labels)
+                self._post(self._redactor.value(payload))
             case "command":
                 told = payloads.plain(notices, self._clock.read().wall)
                 self._run(options.command, encode(self._redactor.value(told)))

@@ -18,6 +18,7 @@ class ChannelOptions:
     url: str = field(default="", repr=False)
     format: str = "plain"
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    labels: tuple[tuple[str, str], ...] = ()  # put onto each alert, beside those that crewd sets
     command: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the command
     route: Route = field(default_factory=Route)

@@ -40,6 +40,11 @@ def alertmanager(notices: Sequence[Notice], at: float) -> list[dict[str, Any]]:
     return [_alert(each, at) for notice in notices for each in _severities(notice, at)]
 
 
+def labelled(alerts: Sequence[Mapping[str, Any]], labels: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Put labels onto alerts; those that crewd sets itself count more."""
+    return [{**alert, "labels": {**dict(labels), **alert["labels"]}} for alert in alerts]
+
+
 def text(notices: Sequence[Notice]) -> str:
     """A message as plain lines: a title, and what it is about."""
     if len(notices) == 1:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from crewd.host.archive import make_folder, point, stored, target_of
+from crewd.host.archive import make_folder, point, rest, stored, target_of
 from crewd.host.files import AppendFile, FileRange, Root
 from crewd.model.moment import rfc3339
 
@@ -25,10 +25,12 @@ class DayFile:
     compresses it may rely on that.
     """
 
-    def __init__(self, folder: str, name: str) -> None:
+    def __init__(self, folder: str, name: str, linger: float = 0.0) -> None:
+        """`linger`: seconds between the last line of a day and the moment at which the link leads to the next."""
         self.name = name
         self.day = ""  # of the file that is open, or was last
         self._folder = folder
+        self._linger = linger
         self._file: AppendFile | None = None
         self.is_known = False  # whether the newest file, if there is one, has been looked for
 
@@ -104,6 +106,10 @@ class DayFile:
         make_folder(self._folder)
         file = AppendFile(f"{self._folder}/{self._name_of(day)}")
         torn = file.open()
+        if self.day and day != self.day:
+            # `tail -F` looks whether the old file grew, then where the link leads, and never back: a line that came
+            # between the two would be lost to it. It must not happen to be held up there for so long.
+            rest(self._linger)
         self._file, self.day = file, day
         point(f"{self._folder}/{self.name}-current.jsonl", self._name_of(day))
         return torn

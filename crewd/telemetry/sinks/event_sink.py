@@ -47,7 +47,7 @@ class EventSink:
     def __init__(
         self, options: SinkOptions, log: EventLog, clock: Clock, redactor: Redactor, tally: SinkTally
     ) -> None:
-        self.file = DayFile(options.folder, "events")
+        self.file = DayFile(options.folder, "events", options.linger)
         self._options = options
         self._log = log
         self._clock = clock

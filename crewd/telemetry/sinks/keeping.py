@@ -1,4 +1,4 @@
-"""Keeping: closed day files become .gz, and the oldest go, by age and by the size of all together."""
+"""Keeping: day files of before yesterday become .gz, and the oldest go, by age and by the size of all together."""
 
 import re
 from collections.abc import Callable, Collection
@@ -24,13 +24,15 @@ class Kept:
 def keep(options: SinkOptions, in_use: Callable[[], Collection[str]], now: float) -> Kept:
     """Clean up once. `in_use` names the files that are open: they are never touched. Raises OSError."""
     kept = Kept()
+    # Yesterday's stay as they are: whoever ships lines by file and fell behind has a day to read them to their end.
+    plain = (day_of(max(0.0, now - SECONDS_A_DAY)), day_of(now))
     horizon = day_of(max(0.0, now - options.retention_days * SECONDS_A_DAY))
     for name, _ in stored(options.folder):
         match = DAY_FILE.fullmatch(name)
         if LEFT_OVER.fullmatch(name) or (match and match[1] < horizon and name not in in_use()):
             remove(f"{options.folder}/{name}")
             kept.removed.append(name)
-        elif match and match[2] is None and options.gzip and name not in in_use():
+        elif match and match[2] is None and options.gzip and match[1] not in plain and name not in in_use():
             compress(f"{options.folder}/{name}")
             kept.compressed.append(name)
     _shrink(options, in_use, kept)

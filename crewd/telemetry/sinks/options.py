@@ -15,6 +15,7 @@ class SinkOptions:
     poll_seconds: float = 5.0  # longest wait for events that nobody announced
     keep_every: float = 600.0  # between two clean-ups of old files
     batch: int = 500  # events in one write
+    linger: float = 1.0  # seconds from the last line of a day to the next day's link
     retry_max: float = 60.0  # longest wait after a failure
     close_seconds: float = 5.0  # for what is left at the end
 

@@ -48,7 +48,7 @@ class Sinks:
         self._events_tally = SinkTally("events", has_backlog=True)
         self._metrics_tally = SinkTally("metrics", has_backlog=False)
         self._events = EventSink(options, log, clock, redactor or Redactor(), self._events_tally)
-        self._metrics = DayFile(options.folder, "metrics")
+        self._metrics = DayFile(options.folder, "metrics", options.linger)
         self._wake = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, "crewd-sinks")
         self._packer = ThreadPoolExecutor(1, "crewd-gzip", lower_priority)

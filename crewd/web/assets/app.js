@@ -327,7 +327,7 @@ function help() {
 }
 
 document.getElementById("foot").append(
-  ...[["/plain", "plain page"], ["/metrics", "metrics"], ["/readyz", "readiness"], ["/openapi.json", "API"]].map(
+  ...[["/plain", "plain page"], ["/runbooks", "runbooks"], ["/metrics", "metrics"], ["/readyz", "readiness"], ["/openapi.json", "API"]].map(
     ([address, word]) => h("a", { href: address }, word)),
   h("button", { type: "button", class: "quiet", onclick: help }, "keys ", h("kbd", {}, "?")),
 );

@@ -274,6 +274,20 @@ async def test_what_a_person_snoozed_is_not_told_while_it_is() -> None:
 
 
 @in_loop
+async def test_alerts_carry_the_labels_of_the_settings_beside_their_own() -> None:
+    labels = (("job", "crewd"), ("severity", "low"))
+    with Receiver() as receiver:
+        async with World(url=receiver.url, format="alertmanager", labels=labels) as world:
+            await world.settle()
+            world.log.open("r/a")
+            await world.until(lambda: receiver.got)
+            [alert] = receiver.got[0]
+            assert (alert["labels"]["job"], alert["labels"]["severity"], alert["labels"]["run"]) == (
+                "crewd", "critical", "r",
+            )  # fmt: skip
+
+
+@in_loop
 async def test_an_alertmanager_gets_open_alerts_again_and_all_that_waits_at_once() -> None:
     with Receiver() as receiver:
         async with World(url=receiver.url, format="alertmanager") as world:

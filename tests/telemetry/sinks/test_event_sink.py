@@ -28,7 +28,7 @@ class World:
 
     def restart(self) -> None:
         self.tally = SinkTally("events", has_backlog=True)
-        options = SinkOptions(str(self.folder), batch=self.batch)
+        options = SinkOptions(str(self.folder), batch=self.batch, linger=1e-6)
         self.sink = EventSink(options, self.log, self.clock, self.redactor, self.tally)
 
     def drain(self) -> None:

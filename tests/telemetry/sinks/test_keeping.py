@@ -21,16 +21,16 @@ def in_use(*names: str) -> set[str]:
     return set(names)
 
 
-def test_closed_days_are_compressed_and_the_open_one_is_not(tmp_path: Path) -> None:
-    fill(tmp_path, 1, 2)
-    keep(options(tmp_path), lambda: in_use("events-2026-01-02.jsonl"), NOON + DAY)
-    assert names(tmp_path) == {"events-2026-01-01.jsonl.gz", "events-2026-01-02.jsonl"}
+def test_closed_days_are_compressed_but_for_yesterday_and_the_open_one(tmp_path: Path) -> None:
+    fill(tmp_path, 1, 2, 3)
+    keep(options(tmp_path), lambda: in_use("events-2026-01-03.jsonl"), NOON + 2 * DAY)
+    assert names(tmp_path) == {"events-2026-01-01.jsonl.gz", "events-2026-01-02.jsonl", "events-2026-01-03.jsonl"}
     assert gzip.decompress((tmp_path / "events-2026-01-01.jsonl.gz").read_bytes()) == b"x" * 99 + b"\n"
 
 
 def test_without_gzip_days_stay_as_they_are(tmp_path: Path) -> None:
     fill(tmp_path, 1, 2)
-    keep(options(tmp_path, gzip=False), lambda: in_use("events-2026-01-02.jsonl"), NOON + DAY)
+    keep(options(tmp_path, gzip=False), lambda: in_use("events-2026-01-02.jsonl"), NOON + 9 * DAY)
     assert names(tmp_path) == {"events-2026-01-01.jsonl", "events-2026-01-02.jsonl"}
 
 
@@ -71,7 +71,7 @@ def test_what_an_interrupted_compression_left_is_cleared_away(tmp_path: Path) ->
     (tmp_path / ".events-2026-01-01.jsonl.gz.tmp").write_bytes(b"half")
     fill(tmp_path, 1)
     (tmp_path / "events-2026-01-01.jsonl.gz").write_bytes(b"renamed, and killed before the plain file went")
-    keep(options(tmp_path), set, NOON + DAY)
+    keep(options(tmp_path), set, NOON + 2 * DAY)
     assert names(tmp_path) == {"events-2026-01-01.jsonl.gz"}
     assert gzip.decompress((tmp_path / "events-2026-01-01.jsonl.gz").read_bytes()) == b"x" * 99 + b"\n"
 

@@ -32,7 +32,7 @@ class World:
         self.clock = FakeClock(wall=NOON)
         self.registry = CollectorRegistry()
         Gauge("depth", "Depth.", registry=self.registry).set(3)
-        given = {"metrics_every": 3600.0, "poll_seconds": 3600.0} | options
+        given = {"metrics_every": 3600.0, "poll_seconds": 3600.0, "linger": 1e-6} | options
         self.sinks = Sinks(SinkOptions(str(folder), **given), self.log, self.clock, self.registry)  # type: ignore[arg-type]
 
     def run(self, story: Callable[[], object]) -> None:

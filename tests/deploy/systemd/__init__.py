@@ -1,0 +1,1 @@
+"""The units and `crewd install` under a real systemd."""
