@@ -11,7 +11,7 @@ WORKERS ?= 4
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agents grafana grafana-types systemd chain deb bench docs man lock clean
+.PHONY: help run test check agents grafana grafana-types systemd chain container deb bench docs man lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -52,6 +52,9 @@ systemd: $(READY) ## Boot a real systemd in a container, and try the units (need
 
 chain: $(READY) ## Measure the way from a worker's death to the pager, with real parts (a quarter of an hour)
 	$(BIN)/python -m tests.deploy.chain
+
+container: $(READY) ## Build the image, and run it for real (needs root, podman, runc and debootstrap)
+	CREWD_CONTAINER=1 $(BIN)/pytest -m container tests/deploy/container
 
 deb: $(READY) ## Build the Debian package, and try it in a clean Debian 12 (needs root, uv, debootstrap, systemd-container)
 	/usr/bin/python3 deploy/deb/build.py --output dist
