@@ -121,7 +121,11 @@ def test_the_sdist_holds_what_is_needed_to_test_and_to_package(sdist: Path) -> N
                    "Makefile", "requirements.lock", "config/crewd.toml", "LICENSE", "PKG-INFO"):  # fmt: skip
         assert any(name == needed or name.startswith(f"{needed}/") for name in there), needed
     assert not [name for name in there if CLUTTER.search(name)]
-    assert not [name for name in there if PurePosixPath(name).parts[0].startswith(".") and name not in (".gitignore", ".containerignore")]
+    assert not [
+        name
+        for name in there
+        if PurePosixPath(name).parts[0].startswith(".") and name not in (".gitignore", ".containerignore")
+    ]
 
 
 def test_neither_takes_up_an_environment_that_lies_about(sdist: Path, tmp_path: Path) -> None:
