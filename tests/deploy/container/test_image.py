@@ -78,8 +78,8 @@ def volume() -> Iterator[str]:
 
 def submit(crewd: Container, command: str) -> str:
     file = f'name = "work"\n[[tasks]]\nid = "a"\ncommand = ["sh", "-c", "{command}"]\nretry = {{ base = "1s" }}\n'
-    crewd.run("sh", "-c", 'printf %s "$1" >/tmp/crew.toml', "-", file)
-    return str(crewd.read("crewd", "submit", "--json", "/tmp/crew.toml")["run_id"])
+    crewd.run("sh", "-c", 'printf %s "$1" >/var/lib/crewd/crew.toml', "-", file)
+    return str(crewd.read("crewd", "submit", "--json", "/var/lib/crewd/crew.toml")["run_id"])
 
 
 def attempts(crewd: Container) -> list[dict[str, Any]]:
