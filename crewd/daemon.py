@@ -40,7 +40,7 @@ from crewd.telemetry.metrics import Metrics
 from crewd.telemetry.notify.service import Notifications
 from crewd.telemetry.redact import Redactor
 from crewd.telemetry.sinks.service import Sinks
-from crewd.upkeep import Stop, hints, prune, reloads, until_stopped
+from crewd.upkeep import Stop, ask_for_time, hints, prune, reloads, until_stopped
 from crewd.web.broadcast import Broadcast, BroadcastOptions
 from crewd.wired import Daemon, widen_watchdog
 
@@ -79,15 +79,16 @@ async def serve(
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(until_stopped(daemon), name="signals")
-                with daemon.notifier.starting():  # a thousand attempts, or a slow disk, take longer than a start may
-                    if daemon.tasks is not None:
-                        # Whoever a predecessor left is accounted for before anything else is begun.
-                        daemon.notifier.status("starting: accounts for the attempts of the crewd before")
-                        await daemon.tasks.open()
-                    # The watch comes before the web: importing a web framework takes longer than a round.
-                    daemon.notifier.status("starting: looks at every run for the first time")
-                    await daemon.patrol.round()
-                    await _listen(daemon, stack)
+                asking = tasks.create_task(ask_for_time(daemon.notifier), name="asks for time")
+                if daemon.tasks is not None:
+                    # Whoever a predecessor left is accounted for before anything else is begun.
+                    daemon.notifier.status("starting: accounts for the attempts of the crewd before")
+                    await daemon.tasks.open()
+                # The watch comes before the web: importing a web framework takes longer than a round.
+                daemon.notifier.status("starting: looks at every run for the first time")
+                await daemon.patrol.round()
+                await _listen(daemon, stack)
+                asking.cancel()
                 tasks.create_task(daemon.patrol.run(), name="patrol")
                 tasks.create_task(hints(daemon.patrol, loaded.settings.sources.watch), name="hints")
                 tasks.create_task(loop_lag.measure(daemon.clock, daemon.metrics.loop_lag_observed), name="loop lag")
@@ -170,6 +171,7 @@ async def _wire(
         CollectorRegistry(), lambda: patrol.picture.snapshot, assembly.metrics_options(settings), redactor.text
     )
     metrics.watch_ledger(ledger.stats)
+    patrol.recorder.others_failed = lambda: ledger.stats().failed
     metrics.reload_result(True, clock.read().wall)
     sinks = None
     if settings.sinks.enabled:

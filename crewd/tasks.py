@@ -25,6 +25,7 @@ from crewd.engine.managed.options import TaskOptions
 from crewd.engine.managed.output import read_output, trim
 from crewd.engine.managed.parole import Parole
 from crewd.engine.managed.places import SECRET_MAX
+from crewd.engine.managed.present import Present
 from crewd.engine.managed.purse import Purse
 from crewd.engine.managed.register import Register
 from crewd.engine.managed.scheduler import Scheduler
@@ -68,6 +69,7 @@ class Tasks:
     history: Reader
     parole: Parole
     purse: Purse
+    present: Present
     _shown: dict[str, tuple[int, View]] = field(default_factory=dict)
 
     async def open(self) -> None:
@@ -76,15 +78,23 @@ class Tasks:
         await self._recall_ended()
         self.hands.inherit()
 
-    def reload(self, settings: Settings, environ: Mapping[str, str], state: Path) -> None:
-        """Take over settings that can change while attempts run: those under way keep what they were started with."""
-        self.options = assembly.task_options(settings, environ, state)
-        self.scheduler.options = self.scheduler.conductor.options = self.options
-        self.scheduler.circuits.options = self.options.circuits
-        self.actions.executors, self.actions.defaults = settings.executors, assembly.task_defaults(settings)
-        self.actions.letters_open.redrive_rate = self.options.redrive_rate
-        self.parole.mode = self.options.parole
-        self.scheduler.register.wake.set()
+    def prepare(self, settings: Settings, environ: Mapping[str, str], state: Path) -> Callable[[], None]:
+        """Make of settings what can change while attempts run: those under way keep what they were started with.
+
+        What is returned takes it over, and cannot fail.
+        """
+        options = assembly.task_options(settings, environ, state)
+        defaults = assembly.task_defaults(settings)
+
+        def take_over() -> None:
+            self.options = self.scheduler.options = self.scheduler.conductor.options = options
+            self.scheduler.circuits.options = options.circuits
+            self.actions.executors, self.actions.defaults = settings.executors, defaults
+            self.actions.letters_open.redrive_rate = options.redrive_rate
+            self.parole.mode = options.parole
+            self.scheduler.register.wake.set()
+
+        return take_over
 
     def publish(self) -> None:
         """Show the patrol how the runs stand, before it looks."""
@@ -258,7 +268,9 @@ def wire(
     # Those who were given one by a predecessor still write, and what they wrote is still asked for.
     redactor.learn(*attempt_folder.read_secrets(options.secrets_folder, SECRET_MAX))
     parole = Parole(actions, options.parole, options.secrets_folder, disk_free)
-    return Tasks(scheduler, actions, hands, inbox, ManagedSource(options.folder), options, history, parole, purse)
+    source = ManagedSource(options.folder)
+    present = Present(board, source.key)
+    return Tasks(scheduler, actions, hands, inbox, source, options, history, parole, purse, present)
 
 
 def _open_letter(history: Reader) -> Callable[[str], DeadLetter | None]:

@@ -6,6 +6,7 @@ import signal
 import structlog
 
 from crewd.engine.patrol import Patrol
+from crewd.host.systemd import Notifier
 from crewd.ledger.errors import LedgerError
 from crewd.sources.watch import Watch, WatchOptions
 from crewd.wired import Daemon, reload_settings
@@ -43,6 +44,17 @@ async def until_stopped(daemon: Daemon) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
     raise Stop
+
+
+async def ask_for_time(notifier: Notifier, seconds: float = 60.0, at_most: float = 7200.0) -> None:
+    """Ask for more time to start, until cancelled: a thousand attempts, or a slow disk, take longer than a start may.
+
+    From within the loop, unlike `Notifier.starting`: one that hangs asks for nothing, and neither its start nor its
+    stop is waited for.
+    """
+    for _ in range(max(1, int(2 * at_most / seconds))):
+        notifier.extend_timeout(seconds)
+        await asyncio.sleep(seconds / 2)
 
 
 async def hints(patrol: Patrol, enabled: bool) -> None:

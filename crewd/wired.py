@@ -87,7 +87,9 @@ class Daemon:
         return (*http.allowed_hosts, http.host)
 
     def snapshot(self) -> Snapshot:
-        return self.patrol.picture.snapshot
+        """Everything crewd believes: of others as of the latest round, of what it runs itself as of now."""
+        picture = self.patrol.picture.snapshot
+        return self.tasks.present.of(picture) if self.tasks is not None else picture
 
     def explain(self, run_id: str, task_id: str) -> Mapping[str, Any] | None:
         """Lay out the evidence on a worker; None: it is no worker now."""
@@ -205,13 +207,16 @@ def _many(count: int, what: str) -> str:
 
 def widen_watchdog(daemon: Daemon) -> None:
     """Have the service manager wait for some rounds, whatever the interval: else a long one would restart crewd."""
-    interval = daemon.patrol.options.interval
-    if daemon.notifier.widen_watchdog(ROUNDS_PATIENCE * interval):
+    options = daemon.patrol.options
+    # A round waits for a root that does not answer, and for all of them together no longer than that.
+    patience = ROUNDS_PATIENCE * options.interval + options.look_timeout
+    if daemon.notifier.widen_watchdog(patience):
         log.info(
             "daemon.watchdog_widened",
             watchdog_seconds=daemon.notifier.watchdog_interval,
-            widened_seconds=ROUNDS_PATIENCE * interval,
-            patrol_interval=interval,
+            widened_seconds=patience,
+            patrol_interval=options.interval,
+            look_timeout=options.look_timeout,
         )
 
 
@@ -234,41 +239,57 @@ async def _reload(daemon: Daemon) -> Reloaded:
         return Reloaded(complaints=(Complaint("the settings", "", "this crewd has no source of settings"),))
     try:
         loaded = daemon.reread()
-        settings = loaded.settings
-        options, thresholds = assembly.patrol_options(settings), assembly.thresholds(settings)
-        overrides, recovery = assembly.overrides(settings), assembly.recovery_options(settings)
-        channels = assembly.notify_options(settings, daemon.environ)
+        take_over = await _prepare(daemon, loaded.settings)
     except (SettingsError, ValueError) as error:
         return await _refuse(daemon, error, at)
-    difference = changes(daemon.loaded.settings, settings)
-    patrol = daemon.patrol
-    patrol.options, patrol.thresholds, patrol.overrides = options, thresholds, overrides
-    patrol.pace.interval, patrol.pace.warn_after = options.interval, thresholds.warn_after
-    patrol.picture.thresholds = thresholds
-    patrol.book.judge_all()
-    more: tuple[Source, ...] = ()
-    if daemon.tasks is not None:
-        daemon.tasks.reload(settings, daemon.environ, daemon.state)
-        more = (daemon.tasks.source,)
-    patrol.lookout.discover = assembly.discoverer(settings, daemon.state, more)
-    patrol.lookout.timeout = options.look_timeout
-    patrol.recovering.reload(recovery)
-    await patrol.lookout.find()
-    logs.set_level(settings.log.level)
-    daemon.redactor.learn(*assembly.secrets(settings))
-    daemon.notifications.reload(channels)
+    except Exception as error:  # a defect, or a disk that fails: no reason to give up what runs
+        log.exception("daemon.reload_defect")
+        words = f"cannot be taken over: {type(error).__name__}: {error}; the log tells where"
+        return await _refuse(daemon, SettingsError([Complaint("the settings", "", words)]), at)
+    difference = changes(daemon.loaded.settings, loaded.settings)
+    take_over()
     daemon.loaded = replace(loaded)
     daemon.refused = ""
     widen_watchdog(daemon)
     daemon.metrics.reload_result(True, at)
     # What an earlier reload left waiting still waits.
-    done = Reloaded(difference.changed, changes(daemon.started_with, settings).need_restart)
+    done = Reloaded(difference.changed, changes(daemon.started_with, loaded.settings).need_restart)
     data = {"changed": list(done.changed), "need_restart": list(done.need_restart)}
     log.info("daemon.reloaded", **data)
     await tell(daemon, Event("daemon.reloaded", at, data))
     daemon.say(sentence(daemon.snapshot()))
-    patrol.wake.set()
+    daemon.patrol.wake.set()
     return done
+
+
+async def _prepare(daemon: Daemon, settings: Settings) -> Callable[[], None]:
+    """Make of the settings what the parts need. What is returned takes all of it over at once, and cannot fail.
+
+    The roots are searched last, and are in force when this returns: nothing after it fails.
+    """
+    patrol = daemon.patrol
+    options, thresholds = assembly.patrol_options(settings), assembly.thresholds(settings)
+    overrides, recovery = assembly.overrides(settings), assembly.recovery_options(settings)
+    channels = assembly.notify_options(settings, daemon.environ)
+    secrets = assembly.secrets(settings)
+    reload_tasks = daemon.tasks.prepare(settings, daemon.environ, daemon.state) if daemon.tasks is not None else None
+    more: tuple[Source, ...] = (daemon.tasks.source,) if daemon.tasks is not None else ()
+    daemon.redactor.learn(*secrets)  # before anybody can speak of them
+    await patrol.lookout.find(assembly.discoverer(settings, daemon.state, more))
+
+    def take_over() -> None:
+        patrol.options, patrol.thresholds, patrol.overrides = options, thresholds, overrides
+        patrol.pace.interval, patrol.pace.warn_after = options.interval, thresholds.warn_after
+        patrol.picture.thresholds = thresholds
+        patrol.book.judge_all()
+        patrol.lookout.timeout = options.look_timeout
+        patrol.recovering.reload(recovery)
+        if reload_tasks is not None:
+            reload_tasks()
+        logs.set_level(settings.log.level)
+        daemon.notifications.reload(channels)
+
+    return take_over
 
 
 async def _refuse(daemon: Daemon, error: SettingsError | ValueError, at: float) -> Reloaded:

@@ -109,6 +109,16 @@ def with_every_command(page: str) -> str:
     return page
 
 
+def index(_: str) -> Iterator[str]:
+    """Name every command with what it is for, and lead to its section."""
+    headings = re.findall(r"^## (crewd (\S+).*)$", (REFERENCE / "commands.md").read_text(), re.MULTILINE)
+    anchors = {name: re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading, name in headings}
+    rows = (
+        (f"[`crewd {name}`](#{anchors.get(name, f'crewd-{name}')})", what) for name, (_, what) in COMMANDS.items()
+    )
+    yield from table(("command", ""), rows)
+
+
 def command(name: str) -> Iterator[str]:
     """Tell how a command is called, and its options; of a group, those of each command in it."""
     context, found = _command(name)
@@ -310,6 +320,7 @@ PARTS: Mapping[str, Callable[[str], Iterator[str]]] = {
     "metrics": metrics,
     "events": events,
     "command": command,
+    "index": index,
     "reads": reads,
     "changes": changes,
     "parameters": parameters,

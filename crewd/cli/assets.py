@@ -1,7 +1,6 @@
 """`crewd assets`: units, rules, dashboards, examples and runbooks, for those who have installed a package."""
 
 import errno
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import click
 
-from crewd.cli.assets_fitted import ADDRESS, JOB, Fit, fitted
+from crewd.cli.assets_fitted import ADDRESS, GRAFANA, JOB, Fit, fitted
 from crewd.cli.options import json_option, print_json
 from crewd.cli.refusals import Problem
 from crewd.cli.screen import columns, print_lines
@@ -40,6 +39,7 @@ PARTS = {
     "runbooks": ("what to do about each alert", "crewd runbook shows it, and so does /runbooks of the daemon"),
 }
 URL_HELP = f"Address of crewd as others reach it, instead of {ADDRESS}."
+GRAFANA_HELP = f"Address of Grafana, to which alerts lead, instead of {GRAFANA}."
 WRITTEN, UNCHANGED, REPLACED = "written", "unchanged", "replaced"
 
 
@@ -49,7 +49,6 @@ class Asset:
 
     name: str  # beneath the folder, such as prometheus/alerts.yml
     data: bytes
-    mode: int
 
     @property
     def part(self) -> str:
@@ -95,22 +94,24 @@ def list_assets(only: tuple[str, ...], as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--url", default=ADDRESS, metavar="URL", help=URL_HELP)
 @click.option("--job", default=JOB, metavar="NAME", help=f"Job label of crewd in Prometheus, instead of {JOB}.")
+@click.option("--grafana", default=GRAFANA, metavar="URL", help=GRAFANA_HELP)
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @only_option
 @json_option
-def dump(folder: Path, url: str, job: str, force: bool, only: tuple[str, ...], as_json: bool) -> None:
+def dump(folder: Path, url: str, job: str, grafana: str, force: bool, only: tuple[str, ...], as_json: bool) -> None:
     """Write everything that is shipped to DIR, and say what to do next with each part.
 
     A file that is there and differs is never replaced without --force: then nothing is written.
     """
-    fit = Fit(url, job)
+    fit = Fit(url, job, grafana)
     found = _shipped(only, fit)
     done = _write(folder, found, force)
     parts = list(dict.fromkeys(each.part for each in found))
     if as_json:
         files = [{"name": each.name, "bytes": len(each.data), "state": done[each.name]} for each in found]
         next_steps = {part: _next(part, folder, fit) for part in parts}
-        print_json({"folder": str(folder), "url": fit.url, "job": fit.job, "files": files, "next": next_steps})
+        fitted_to = {"url": fit.url, "job": fit.job, "grafana": fit.grafana}
+        print_json({"folder": str(folder), **fitted_to, "files": files, "next": next_steps})
         return
     for part in parts:
         _tell(part, [each for each in found if each.part == part], folder, fit, done)
@@ -127,9 +128,7 @@ def _shipped(only: tuple[str, ...], fit: Fit) -> list[Asset]:
         names = [name for name in shipped.names() if not only or part_of(name) in only]
         found = []
         for name in names:
-            path = shipped.asset(name)
-            mode = 0o755 if os.access(path, os.X_OK) else 0o644
-            found.append(Asset(name, fitted(name, path.read_bytes(), fit), mode))
+            found.append(Asset(name, fitted(name, shipped.asset(name).read_bytes(), fit)))
     except OSError as error:
         raise CrewdError(str(error)) from None
     if not found:
@@ -138,7 +137,10 @@ def _shipped(only: tuple[str, ...], fit: Fit) -> list[Asset]:
 
 
 def _write(folder: Path, found: Sequence[Asset], force: bool) -> dict[str, str]:
-    """Write everything or nothing, and say of each file what became of it. Raises Differing, Refused, CrewdError."""
+    """Write everything, nothing if a file is in the way, and say of each what became of it.
+
+    Raises Differing, Refused, CrewdError.
+    """
     try:
         target = shipped.Target(folder, make=True)
     except PermissionError:
@@ -152,16 +154,24 @@ def _write(folder: Path, found: Sequence[Asset], force: bool) -> dict[str, str]:
             raise Differing(
                 f"{count(len(problems), 'file')} in {folder} stand in the way; nothing is written", problems
             )
-        for each in found:
-            if states[each.name] != UNCHANGED:
-                target.write(each.name, each.data, each.mode)
+        _write_all(folder, target, [each for each in found if states[each.name] != UNCHANGED])
         return states
-    except PermissionError:
-        raise Refused(f"{folder} may not be written; name a folder of yours") from None
-    except OSError as error:
-        raise CrewdError(f"{folder} cannot be written: {error.strerror}; name another folder") from None
     finally:
         target.close()
+
+
+def _write_all(folder: Path, target: shipped.Target, wanted: Sequence[Asset]) -> None:
+    for done, each in enumerate(wanted):
+        path, so_far = folder / each.name, f"{done} of {count(len(wanted), 'file')} written"
+        try:
+            target.write(each.name, each.data)
+        except PermissionError:
+            raise Refused(f"{path} may not be written ({so_far}); name a folder of yours") from None
+        except OSError as error:
+            raise CrewdError(
+                f"{path} cannot be written: {error.strerror} ({so_far}); mend that and call again, "
+                "or name another folder"
+            ) from None
 
 
 def _look(target: shipped.Target, found: Sequence[Asset], force: bool) -> tuple[dict[str, str], list[Problem]]:
@@ -169,7 +179,7 @@ def _look(target: shipped.Target, found: Sequence[Asset], force: bool) -> tuple[
     problems: list[Problem] = []
     for each in found:
         try:
-            present = target.present(each.name)
+            present = target.present(each.name, len(each.data) + 1)
         except PermissionError:
             problems.append(Problem(each.name, "may not be read", "name another folder"))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Shipped files as somebody else needs them: with another address of crewd, and another job label."""
+"""Shipped files as somebody else needs them: with other addresses of crewd and Grafana, and another job label."""
 
 import re
 from dataclasses import dataclass
@@ -9,12 +9,15 @@ from crewd.host.assets import RUNBOOKS
 
 ADDRESS = "http://127.0.0.1:9464"  # as the shipped files name crewd
 TARGET = "127.0.0.1:9464"  # as Prometheus is told to ask it
+GRAFANA = "http://127.0.0.1:3000"  # where dashboard_url of alerts leads
 JOB = "crewd"
 PORTS = {"http": 80, "https": 443}
 # Only what stands for itself in YAML, JSON, PromQL and the templates of annotations alike: nothing has to be escaped.
-URL = re.compile(r"https?://[A-Za-z0-9._\[\]:-]{1,255}(/[A-Za-z0-9._~/-]{0,255})?")
+URL = re.compile(
+    r"https?://([A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,255})?"
+)
 LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,99}")
-# Where the address is that of the daemon as others reach it. Elsewhere it is the loopback address of a container.
+# Where the addresses are those of crewd and Grafana as others reach them; elsewhere, that of a container to itself.
 ADDRESSED = ("prometheus/", "alertmanager/", "grafana/", "kubernetes/", RUNBOOKS)
 LABELLED = ("prometheus/", "alertmanager/", "grafana/", "kubernetes/", "container/", RUNBOOKS)
 _MATCHER = re.compile(r'(\bjob\s*=\s*\\?")' + JOB + r'(?=\\?")')
@@ -24,14 +27,19 @@ _YAML = re.compile(r"^(\s*(?:-\s+)?(?:job|job_name):\s+)[\"']?" + JOB + r"[\"']?
 
 @dataclass(frozen=True)
 class Fit:
-    """What is put in place of the shipped address and job. UsageProblem: it cannot stand in every file."""
+    """What is put in place of the shipped addresses and job. UsageProblem: it cannot stand in every file."""
 
     url: str = ADDRESS
     job: str = JOB
+    grafana: str = GRAFANA
 
     def __post_init__(self) -> None:
-        if not URL.fullmatch(self.url) or not _host_and_port(self.url):
-            raise UsageProblem(f"--url {self.url!r} is no address such as http://crewd.example:9464")
+        for option, url, example in (
+            ("--url", self.url, "crewd.example:9464"),
+            ("--grafana", self.grafana, "grafana.example"),
+        ):
+            if not URL.fullmatch(url) or not _host_and_port(url):
+                raise UsageProblem(f"{option} {url!r} is no address such as http://{example}")
         if not LABEL.fullmatch(self.job):
             raise UsageProblem(
                 f"--job {self.job!r} is no label of letters, digits and _ . / : -, at most 100 of them"
@@ -53,15 +61,17 @@ class Fit:
 
 
 def fitted(name: str, data: bytes, fit: Fit) -> bytes:
-    """Return the file `name` with the address and the job that are wanted; what is not UTF-8 as it is."""
+    """Return the file `name` with the addresses and the job that are wanted; what is not UTF-8 as it is."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return data
-    if name.startswith(ADDRESSED) and fit.url != ADDRESS:
-        text = text.replace(ADDRESS, fit.url.rstrip("/"))
+    if name.startswith(ADDRESSED):
+        # At once: what is put in may be what another one is looked for by.
+        wanted = {ADDRESS: fit.url.rstrip("/"), GRAFANA: fit.grafana.rstrip("/")}
         if name.startswith("prometheus/"):
-            text = text.replace(TARGET, fit.target)
+            wanted[TARGET] = fit.target
+        text = re.sub("|".join(map(re.escape, wanted)), lambda found: wanted[found[0]], text)
     if name.startswith(LABELLED) and fit.job != JOB:
         text = _MATCHER.sub(rf"\g<1>{fit.job}", text)
         text = _JSON.sub(rf"\g<1>{fit.job}", text)
@@ -71,12 +81,12 @@ def fitted(name: str, data: bytes, fit: Fit) -> bytes:
 
 def _host_and_port(url: str) -> str:
     """Return `host:port`, "" where there is no such host or port."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
-    except ValueError:
+    except ValueError:  # no port, or no IPv6 address in the brackets
         return ""
-    if not parts.hostname or port == 0 or parts.netloc.endswith(":"):
+    if not parts.hostname or port == 0:
         return ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{port or PORTS[parts.scheme]}"

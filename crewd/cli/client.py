@@ -203,8 +203,12 @@ def find(state_dir: Path | None, config_file: Path | None) -> Place:
     if config_file is None and state_dir is not None:
         return Place(state_dir, secrets=lambda: _secrets(_settings(environ)))
     settings = _settings(environ, config_file)
-    if state_dir is not None or settings is None:
-        return Place(state_dir or state_folder(environ), "", lambda: _secrets(settings))
+    if settings is None:
+        from crewd.config.load import state_folder_of_unusable
+
+        return Place(state_dir or state_folder_of_unusable(environ), "", lambda: _secrets(settings))
+    if state_dir is not None:
+        return Place(state_dir, "", lambda: _secrets(settings))
     return Place(state_folder(environ, settings.ledger.folder), _url(settings), lambda: _secrets(settings))
 
 

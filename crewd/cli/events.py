@@ -18,6 +18,7 @@ from crewd.errors import DaemonUnreachable
 
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
+    from crewd.model.event import Event
 
 NEWEST = 20
 PAGE = 1000
@@ -41,6 +42,7 @@ POLL_SECONDS = 1.0
     help="Only events of this type, such as worker.level_changed; repeatable.",
 )
 @click.option("--run", default="", metavar="RUN", help="Only events of this run.")
+@click.option("--task", default="", metavar="TASK", help="Only events of tasks of this id.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help=f"At most N. Without --after: the newest {NEWEST}."
 )
@@ -52,13 +54,14 @@ def events(
     after: int | None,
     types: tuple[str, ...],
     run: str,
+    task: str,
     limit: int | None,
     config_file: Path | None,
     state_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Show what happened, oldest first: the newest events, or all after number N. --json prints one record a line."""
-    tail = _Tail(find(state_dir, config_file), types, run, as_json)
+    tail = _Tail(find(state_dir, config_file), types, run, task, as_json)
     if after is None:
         tail.begin(limit or NEWEST)
     else:
@@ -78,6 +81,7 @@ class _Tail:
     place: Place
     types: Sequence[str]
     run: str
+    task: str
     as_json: bool
     after: int = 0
     more: bool = True
@@ -100,7 +104,7 @@ class _Tail:
                 self.place, DaemonUnreachable("the daemon tells at most 1000 of the newest events")
             )
             with reader:
-                found = reader.events(limit=newest, types=self.types, run_id=self.run, newest_first=True)
+                found = self._of(reader, newest, newest_first=True)
                 self.after = found[-1].seq - 1 if found else reader.last_seq()
         except DaemonUnreachable as error:
             self._say(str(error))
@@ -120,6 +124,7 @@ class _Tail:
             "newest": "true" if newest else None,
             "type": self.types or None,
             "run": self.run or None,
+            "task": self.task or None,
         }
 
         def online(daemon: Daemon) -> Any:
@@ -153,7 +158,7 @@ class _Tail:
     def _recorded(self, reader: "Reader", limit: int, newest: bool) -> dict[str, Any]:
         from crewd.model.event import as_record
 
-        found = reader.events(self.after, limit, self.types, self.run, newest_first=newest)
+        found = self._of(reader, limit, newest_first=newest)
         if newest:
             found.reverse()
         redactor = self.place.redactor
@@ -162,6 +167,9 @@ class _Tail:
             "next_after": found[-1].seq if found else self.after,
             "pruned_to": reader.pruned_to(),
         }
+
+    def _of(self, reader: "Reader", limit: int, newest_first: bool) -> "list[Event]":
+        return reader.events(self.after, limit, self.types, self.run, newest_first, task_id=self.task)
 
     def _lines(self, records: Sequence[dict[str, Any]]) -> Iterator[Line]:
         if not is_terminal():

@@ -7,6 +7,8 @@ from crewd.cli.options import json_option, print_json
 from crewd.cli.text import clean
 from crewd.errors import UsageProblem
 
+WIDTH_MAX = 60  # of a command whose explanation stands below that of the others
+
 
 @click.command()
 @click.option("--user", "scope", flag_value="user", help="A service of yours: ~/.config/systemd/user/crewd.service.")
@@ -48,6 +50,6 @@ def _tell(plan: Plan, dry_run: bool) -> None:
         click.echo(f"note: {clean(note)}")
     if plan.after:
         click.echo("next:")
-        width = max(len(line) for line, _ in plan.after)
+        width = max(len(line) for line, _ in plan.after if len(line) <= WIDTH_MAX)
         for line, why in plan.after:
             click.echo(f"  {clean(line).ljust(width)}  # {why}" if why else f"  {clean(line)}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -131,14 +132,14 @@ def plan_install(service: Service, dry_run: bool) -> Plan:
     # What is shown need not be possible here: on a machine without systemd too one may look.
     (notes.extend(map(_as_note, obstacles)) if dry_run else problems.extend(obstacles))
     text = _unit_text(service, problems)
-    if text and service_manager.is_here():
-        problems.extend(_verify(service, text))
     if service.scope == "system" and service_manager.is_root():
         problems.extend(_runnable(service))
+    there = _read(service.unit_path)
+    if not problems and there != text and service_manager.is_here():
+        problems.extend(_verify(service, text))
     if problems:
         raise NotInstalled(f"{service.name} is not installed", problems)
     plan = Plan(service, notes=notes)
-    there = _read(service.unit_path)
     plan.files.append(File(service.unit_path, text, needed=there != text))
     plan.files.extend(_settings(service))
     plan.last.append((*service.systemctl, "daemon-reload"))
@@ -157,12 +158,15 @@ def plan_remove(service: Service, dry_run: bool) -> Plan:
         problems.append(
             Problem(str(service.unit_path), words, f"remove it by hand, then {_line(service)} daemon-reload")
         )
+    problems.extend(_others(service))
     plan = Plan(service)
     if problems and not dry_run:
         raise NotInstalled(f"{service.name} is not removed", problems)
     plan.notes.extend(map(_as_note, problems))
-    instances = "crewd.service" if service.scope == "user" else "crewd@*.service"
-    plan.before = [(*service.systemctl, "stop", instances), (*service.systemctl, "disable", service.file)]
+    plan.before = [
+        (*service.systemctl, "stop", f"{service.name}.service"),
+        (*service.systemctl, "disable", service.file),
+    ]
     plan.removed = [service.unit_path]
     plan.last = [(*service.systemctl, "daemon-reload")]
     plan.notes.append(f"settings ({service.config_folder}), drop-ins, ledger and logs stay")
@@ -209,18 +213,25 @@ def _manager(service: Service) -> Iterator[Problem]:
         return
     if service.scope == "system":
         if not service_manager.is_root():
-            again = f"sudo {' '.join(this_crewd())} install --system --user-name {service.account}"
+            again = f"sudo {shlex.join(this_crewd())} install --system --user-name {service.account}"
             yield Problem("--system", "only root may do this", again)
         return
     if service_manager.is_root() and os.environ.get("SUDO_USER"):
         yield Problem("--user", "this would be root's own service", "call it without sudo")
         return
-    said = service.run([*service.systemctl, "show", "--property=Version"])
+    said = service.run([*service.systemctl, "show", "--property=UnitPath", "--value"])
     if said.code != 0:
         yield Problem(
             "systemctl --user",
             f"your service manager cannot be asked: {said.words}",
             f"sudo loginctl enable-linger {service.account}, or log in anew and not by su, and try again",
+        )
+    elif os.path.realpath(service.unit_path.parent) not in map(os.path.realpath, shlex.split(said.words)):
+        # A shell may have another XDG_CONFIG_HOME than the service manager, which then reads none of these files.
+        yield Problem(
+            str(service.unit_path.parent),
+            "your service manager does not look there: it was started with another HOME or XDG_CONFIG_HOME",
+            f"env --unset=XDG_CONFIG_HOME {shlex.join(this_crewd())} install --user",
         )
 
 
@@ -240,6 +251,17 @@ def _place(service: Service) -> Iterator[Problem]:
         )
     else:
         yield Problem(str(service.unit_path), "was not written by `crewd install`", "move it away")
+
+
+def _others(service: Service) -> Iterator[Problem]:
+    """Who else is served by the unit: one file is that of every account."""
+    if service.scope == "user" or not service_manager.is_booted():
+        return
+    listing = ("list-units", "--plain", "--no-legend", "--state=active,activating,reloading,deactivating")
+    said = service.run([*service.systemctl, *listing, "crewd@*.service"])
+    for name in (line.split()[0].removesuffix(".service") for line in said.words.splitlines() if said.code == 0):
+        if name != service.name:
+            yield Problem(name, "runs by the same unit", f"{_line(service)} disable --now {name}")
 
 
 def _unit_text(service: Service, problems: list[Problem]) -> str:
@@ -321,13 +343,22 @@ def _search_path() -> str:
 
 def _next(service: Service) -> Iterator[tuple[str, str]]:
     yield f"{_line(service)} enable --now {service.name}", "start it, now and at every boot"
+    if service_manager.is_booted() and service.run([*service.systemctl, "is-active", service.name]).code == 0:
+        as_them = "" if service.scope == "user" else f"runuser -u {service.account} -- env {_state(service)} "
+        again = f"{as_them}crewd handover && {_line(service)} restart {service.name}"
+        yield again, "it runs already: this changes over to what was written, and its workers go on"
     if service.scope == "user":
-        yield "loginctl enable-linger", "else it ends at your last logout, with every worker"
+        again = f"if refused: sudo loginctl enable-linger {service.account}"
+        yield "loginctl enable-linger", f"else it ends at your last logout, with every worker; {again}"
         yield "journalctl --user -u crewd -f", "its log"
         yield "crewd status", ""
         return
     yield f"journalctl -u {service.name} -f", "its log"
-    yield f"export CREWD_STATE_DIR=/var/lib/crewd/{service.account}", f"as {service.account}; then: crewd status"
+    yield f"export {_state(service)}", f"as {service.account}; then: crewd status"
+
+
+def _state(service: Service) -> str:
+    return f"CREWD_STATE_DIR=/var/lib/crewd/{service.account}"
 
 
 def _line(service: Service) -> str:

@@ -73,7 +73,7 @@ SHOWN_BY_ALL = "`crewd`(1) tells exit codes, files and environment."
 
 
 @click.command()
-@click.argument("command", required=False)
+@click.argument("about", metavar="[COMMAND]", required=False)
 @click.option(
     "--write",
     "folder",
@@ -82,7 +82,7 @@ SHOWN_BY_ALL = "`crewd`(1) tells exit codes, files and environment."
     help="Write all pages there, as crewd.1, crewd-why.1 and so on.",
 )
 @click.pass_context
-def man(context: click.Context, command: str | None, folder: Path | None) -> None:
+def man(context: click.Context, about: str | None, folder: Path | None) -> None:
     """Print the manual page of COMMAND, or of crewd itself, as roff: `crewd man why | man -l -`"""
     root = context.find_root()
     assert isinstance(root.command, LazyGroup)
@@ -92,9 +92,9 @@ def man(context: click.Context, command: str | None, folder: Path | None) -> Non
         )
         click.echo(f"{written} pages in {folder}")
         return
-    if command is not None and command not in root.command.list_commands(root):
-        raise NothingMatched(f"no command {command!r}; `crewd --help` names them all")
-    click.echo(page(root, command or "", _date()), nl=False)
+    if about is not None and about not in root.command.list_commands(root):
+        raise NothingMatched(f"no command {about!r}; `crewd --help` names them all")
+    click.echo(page(root, about or "", _date()), nl=False)
 
 
 def page(root: click.Context, name: str, date: str) -> str:

@@ -1,5 +1,6 @@
 """One run with its tasks as `wait`, `why`, `logs` and `show` need it, whoever runs it and whoever answers."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from crewd.cli.client import Answer, Daemon, Place, ask, look_back, segment
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 MANAGED = "managed"  # the runtime of runs that crewd itself runs
 OVER = ("completed", "failed", "cancelled", "blocked")  # nothing of the run goes on by itself
+AT_WORK = ("starting", "running", "ending")  # states of tasks
 ENDED = ("completed", "dead_lettered", "cancelled", "skipped", "failed", "needs_attention")  # states of tasks
 
 
@@ -84,6 +86,34 @@ def as_whole(body: dict[str, Any]) -> dict[str, Any]:
         "usage": None,
         "unread_rounds": 0,
         "tasks": [],
+    }
+
+
+def at_one_moment(whole: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Put two answers on a managed run together, the second of which is of a later moment: that one counts."""
+    from crewd.model.managed import STATUS_OF
+
+    states = {task["task_id"]: task for task in found["tasks"]}
+    tasks = [_as_of(task, states[task["task_id"]]) for task in whole["tasks"] if task["task_id"] in states]
+    return whole | {
+        "status": found["status"],
+        "status_text": found["status"],
+        "task_counts": dict(Counter(STATUS_OF[task["state"]].value for task in found["tasks"])),
+        "tasks": tasks,
+        "managed": found,
+    }
+
+
+def _as_of(task: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    from crewd.model.managed import STATUS_OF
+
+    state, attempt = found["state"], max(1, found["attempt"])
+    same = state in AT_WORK and attempt == task["attempt"]
+    return task | {
+        "status": STATUS_OF[state].value,
+        "status_text": state,
+        "attempt": attempt,
+        "worker": task["worker"] if same else None,
     }
 
 

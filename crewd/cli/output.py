@@ -44,7 +44,7 @@ class Output:
     def read(self, attempt: int, offset: int, unfinished: bool = False) -> Stretch:
         """Read on from an offset, whole lines; `unfinished` also shows the line that is being written.
 
-        Raises NothingMatched.
+        Raises NothingMatched, which says which attempts there are.
         """
         try:
             found = self._asked(attempt, offset, unfinished)
@@ -52,6 +52,9 @@ class Output:
         except DaemonUnreachable as error:
             self.away = str(error)
             return self._found(attempt, offset, unfinished)
+        except NothingMatched:
+            _, task = self.look()  # whether there is such a run, and such a task
+            raise NothingMatched(self._missing(attempt, task["attempt"])) from None
         return found
 
     def tail(self, attempt: int, lines: int) -> Stretch:
@@ -120,10 +123,7 @@ class Output:
         finally:
             root.close()
         if found.result is ReadResult.MISSING:
-            raise NothingMatched(
-                f"attempt {attempt} of {self.run}/{self.task} left no {self.stream} in {root.path}; it may have been "
-                "removed for its age"
-            )
+            raise NothingMatched(self._missing(attempt, self._newest()))
         if found.result is not ReadResult.OK:
             raise CrewdError(f"{root.path}/{self._name(attempt)} cannot be read: {found.why or found.result.value}")
         full = len(found.data) == CHUNK
@@ -133,6 +133,27 @@ class Output:
         shown = (found.data if unfinished else found.data[:size]).replace(b"\0", b"")
         whole = ended or not unfinished
         return Stretch(redacted(shown, self.place.redactor, whole), offset + size, ended)
+
+    def _missing(self, attempt: int, newest: int | None) -> str:
+        """Say why there is nothing to print, and what could be asked instead. `newest` None: nobody knows."""
+        name = f"{self.run}/{self.task}"
+        if newest == 0:
+            return f"{name} has no attempt {attempt}: none was started yet; `crewd why {self.run}` says why it waits"
+        if newest is not None and attempt > newest:
+            there = "is only attempt 1" if newest == 1 else f"are attempts 1 to {newest}"
+            return f"{name} has no attempt {attempt}; there {there}: leave --attempt out for the newest"
+        return (
+            f"nothing is kept of attempt {attempt} of {name} in {self.place.state / RUNS}: it is only being started, "
+            f"or was removed for its age (tasks.keep_days); `crewd show {self.run}` lists what is known of it"
+        )
+
+    def _newest(self) -> int | None:
+        try:
+            return int(task_of(self._recorded(DaemonUnreachable("")), self.task)["attempt"])
+        except NothingMatched:
+            raise
+        except CrewdError:
+            return None  # without a ledger nobody knows
 
     def _is_over(self, attempt: int) -> bool:
         try:

@@ -30,6 +30,7 @@ from crewd.model.managed import (
 from crewd.model.moment import rfc3339
 from crewd.model.plan import TaskPlan
 from crewd.model.run import Run, Task
+from crewd.policy.rollup import ended_at, status_of
 from crewd.telemetry.redact import Redactor
 
 
@@ -39,15 +40,18 @@ def past_managed(reader: Reader, run_id: str, redactor: Redactor) -> dict[str, A
     if run is None:
         return None
     tasks = {task.task_id: task for task in reader.managed_tasks(run_id)}
+    # Tasks are written before what becomes of their run, and a crewd may have been killed in between.
+    status = status_of(run, tasks.values())
+    ended = ended_at(run, tasks.values(), status)
     whole: dict[str, Any] = {
         "runtime": "managed",
         "run_id": run_id,
         "crew": run.plan.crew,
         "name": run.plan.name,
-        "status": run.status.value,
+        "status": status.value,
         "key": run.key,
         "submitted_at": rfc3339(run.submitted_at),
-        "ended_at": rfc3339(run.ended_at) if run.ended_at is not None else None,
+        "ended_at": rfc3339(ended) if ended is not None else None,
         "counts": dict(Counter(name_of(task.state) for task in tasks.values())),
         # Why a task is held only the scheduler knows, and it is down.
         "held": {},
@@ -59,16 +63,18 @@ def past_managed(reader: Reader, run_id: str, redactor: Redactor) -> dict[str, A
 
 def managed_as_run(run: ManagedRun, tasks: Iterable[ManagedTask]) -> Run:
     """Tell a managed run in the words of every other one, as it was last written."""
+    tasks = tuple(tasks)
+    status = status_of(run, tasks)
     return Run(
         run_id=run.plan.run_id,
         runtime="managed",
         crew=run.plan.crew,
-        status=run.status,
-        status_text=run.status.value,
+        status=status,
+        status_text=status.value,
         folder=run.plan.source,
         goal=run.plan.name,
         created_at=run.submitted_at,
-        updated_at=run.ended_at or run.submitted_at,
+        updated_at=ended_at(run, tasks, status) or run.submitted_at,
         tasks=tuple(Task(task.task_id, STATUS_OF[name_of(task.state)], name_of(task.state)) for task in tasks),
     )
 

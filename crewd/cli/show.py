@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crewd.cli.client import Answer, Daemon, Place, ask, find, look_back, say_notice, segment
-from crewd.cli.managed_run import MANAGED, as_whole, managed
+from crewd.cli.managed_run import AT_WORK, MANAGED, as_whole, at_one_moment, managed
 from crewd.cli.options import config_option, json_option, print_json, state_option
 from crewd.cli.picture import API, TROUBLE
 from crewd.cli.rescue import beside, plan_line
@@ -19,8 +19,6 @@ from crewd.errors import NothingMatched
 
 if TYPE_CHECKING:
     from crewd.ledger.reader import Reader
-
-AT_WORK = ("starting", "running", "ending")
 
 
 @click.command()
@@ -56,7 +54,8 @@ def take_whole(place: Place, run: str) -> Answer:
             if found is None:
                 raise
             return {**as_whole(found), "managed": found}
-        return whole | ({"managed": managed(daemon, run)} if whole["runtime"] == MANAGED else {})
+        found = managed(daemon, run) if whole["runtime"] == MANAGED else None
+        return at_one_moment(whole, found) if found is not None else whole
 
     def offline(reader: "Reader") -> Any:
         found = past_managed(reader, run, place.redactor)
@@ -66,8 +65,7 @@ def take_whole(place: Place, run: str) -> Answer:
             whole = past_run(reader, run, place.redactor)
         except NothingMatched:
             whole = as_whole(found)
-        # The head of a run is of the last round, its tasks are of this moment: one of the two must give way.
-        return whole | {"managed": found, "status": found["status"], "status_text": found["status"]}
+        return at_one_moment(whole, found)
 
     try:
         return ask(place, online, offline)

@@ -33,7 +33,8 @@ def dress(command: click.Command) -> None:
     for parameter in command.params:
         source = SOURCES.get(parameter.name or "")
         if source is not None and not isinstance(parameter.type, click.Choice) and not _is_flag(parameter):
-            # Instead of a subclass of each kind of parameter.
+            # Instead of a subclass of each kind of parameter: the checker wants no method to be replaced, and click's
+            # own takes the parameter as well, which a function that is put here is not given.
             parameter.shell_complete = _offering(source)  # type: ignore[method-assign, assignment]
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         dress(inner)
@@ -187,6 +188,12 @@ def _alerts(said: Said, incomplete: str) -> Iterable[str]:
     return [each.alert for each in sections(runbooks())]
 
 
+def _commands(said: Said, incomplete: str) -> Iterable[str]:
+    from crewd.cli.main import COMMANDS
+
+    return COMMANDS
+
+
 SOURCES: Mapping[str, Source] = {
     "run": _runs,
     "run_id": _runs,
@@ -201,6 +208,7 @@ SOURCES: Mapping[str, Source] = {
     "executor": _executors,
     "executors": _executors,
     "channel": _channels,
+    "about": _commands,
     "types": _types,
     "alert": _alerts,
 }

@@ -45,6 +45,8 @@ def file_layer(path: Path | None) -> Layer:
         complaint = Complaint(where, "", "is not UTF-8", "save it as UTF-8")
     except TOMLDecodeError as error:
         complaint = _syntax_complaint(path, error)
+    except RecursionError:
+        complaint = Complaint(where, "", "has tables or lists within each other without end", "write it flatter")
     return Layer("file", {}, where, complaints=(complaint,))
 
 

@@ -1,5 +1,6 @@
 """Loads the settings: four layers over the defaults, one validation, and every complaint at once."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,17 @@ from typing import Any
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from crewd.config import complaints as words
-from crewd.config.folders import config_place
+from crewd.config.folders import config_place, state_folder
 from crewd.config.layers import Layer, command_line_layer, credentials_layer, environment_layer, file_layer
 from crewd.config.settings import NEEDS_RESTART, Settings
 from crewd.errors import Complaint, SettingsError
 
 MASKED = "**********"
+# Where files lie. Of what is wrong with a path this alone can be known beforehand: the rest is seen when it is used.
+_PATHS = re.compile(
+    r"sources\.(beat_)?roots|(ledger|sinks|tasks|secrets)\.folder|tasks\.inbox|dead_man\.file"
+    r"|recovery\.overrides\..+\.root"
+)
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,20 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     except ValidationError as error:
         complaints.extend(_complaint(each, layers) for each in error.errors(include_url=False))
         settings = None
+    if settings is not None:
+        complaints.extend(_no_paths(settings, layers))
     if complaints or settings is None:
         raise SettingsError(complaints)
     return Loaded(settings, dict(_origins(merged, layers)), place.path)
+
+
+def state_folder_of_unusable(environ: Mapping[str, str]) -> Path:
+    """Name the state folder that settings mean that cannot be used as a whole: a daemon may be there all the same."""
+    layers = (environment_layer(environ), credentials_layer(environ), file_layer(config_place(environ).path))
+    groups = (layer.values.get("ledger") for layer in layers)
+    named = (group.get("folder") for group in groups if isinstance(group, Mapping))
+    usable = (text for text in named if isinstance(text, str) and text and not _wrong_with_path(text))
+    return state_folder(environ, next(usable, ""))
 
 
 def changes(old: Settings, new: Settings) -> Changes:
@@ -134,6 +151,25 @@ def _complaint(error: Any, layers: Sequence[Layer]) -> Complaint:
     if layer.kind == "environment" and name:
         return words.from_error(error, layer.where, name)
     return words.from_error(error, name or layer.where, words.dotted(location))
+
+
+def _no_paths(settings: Settings, layers: Sequence[Layer]) -> Iterator[Complaint]:
+    for key, value in _leaves("", settings):
+        if _PATHS.fullmatch(key):
+            for text in (value,) if isinstance(value, str) else value:
+                if words := _wrong_with_path(text):
+                    location = tuple(key.split("."))
+                    layer, depth = _source_of(location, layers)
+                    where = layer.names.get(location[:depth], layer.where)
+                    yield Complaint(where, key, words, "write the whole path")
+
+
+def _wrong_with_path(text: str) -> str:
+    try:
+        Path(text).expanduser()
+    except RuntimeError:
+        return f"{text!r} begins with the home of an account that is not known here"
+    return f"{text!r} holds a character that no path can have" if "\0" in text else ""
 
 
 def _source_of(location: Sequence[object], layers: Sequence[Layer]) -> tuple[Layer, int]:

@@ -98,12 +98,17 @@ class NotifyChannel(Group):
     def _wrong_labels(self) -> Iterator[tuple[str, str]]:
         if self.labels and (self.kind, self.format) != ("webhook", "alertmanager"):
             yield "labels mean nothing but to a webhook of the format alertmanager", "take them out"
+        names: set[str] = set()
         for text in self.labels:
             label = label_of(text)
             if label is None:
                 yield f"label {text!r} is none", 'write "name=value", with letters, digits and _ in the name'
             elif label[0] in OWN_LABELS:
                 yield f"label {label[0]!r} is set by crewd itself", "take it out, or give it another name"
+            elif label[0] in names:
+                yield f"label {label[0]!r} is given twice", "leave one of the two"
+            else:
+                names.add(label[0])
 
 
 class Notifications(Group):

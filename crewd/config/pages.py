@@ -82,7 +82,8 @@ Over the file lie, each stronger than the one before:
 An unknown key in any of them is an error, told with the nearest name; all complaints come at once (exit 78).
 Durations are `"30s"`, `"1m30s"`, `"500ms"` or a number of seconds; sizes are `"16MiB"`, `"500kB"` or a number of
 bytes.
-A reload (SIGHUP) checks the whole before it changes anything; keys marked *restart* wait for the next start.
+A reload (`crewd reload`, SIGHUP) checks the whole before it changes anything; keys marked *restart* wait for the next
+start.
 
 In `[executors.NAME]` nothing has a default of its own: what it leaves out is as a task has it
 (docs/reference/run-file.md says how the two come together).

@@ -215,7 +215,7 @@ class Metrics(Group):
 class Http(Group):
     """The address of /metrics, the health checks and the API."""
 
-    enabled: bool = Field(default=True, description="Listen at all.")
+    enabled: bool = Field(default=True, description="Listen on TCP; the socket is another setting.")
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(
         default=9464, ge=0, le=65535, description="Port to listen on; 0 = any free one, told in daemon.json."

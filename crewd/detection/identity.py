@@ -45,6 +45,11 @@ def recognise(
     if elsewhere := _elsewhere(claim, here, beats_after_gone):
         return ProcessSeen(ProcessState.HIDDEN, elsewhere)
     if claim.boot_id is not None and claim.boot_id != here.boot_id:
+        if not claim.local and remembered is None:
+            # Machines, and containers even more so, may bear one name: there, it may be of another one.
+            return ProcessSeen(
+                ProcessState.HIDDEN, f"pid {claim.pid} is of another boot; the folder is on a network filesystem"
+            )
         return _exited(f"pid {claim.pid} belongs to a former boot of this machine")
     if facts is None:
         if not claim.local:
@@ -75,25 +80,27 @@ def same_process(one: Identity, other: Identity) -> bool:
     )
 
 
+def names_this_place(boot_id: str | None, pid_namespace: int | None, here: Here) -> bool:
+    """Whether a record itself means a pid of this namespace. By both numbers: each alone occurs elsewhere too."""
+    if not (here.boot_id and here.pid_namespace):
+        return False  # neither can be told apart from that of others where it cannot be read
+    return (boot_id, pid_namespace) == (here.boot_id, here.pid_namespace)
+
+
 def _elsewhere(claim: ProcessClaim, here: Here, beats_after_gone: int) -> str:
-    of_this_place = _of_this_place(claim.boot_id, claim.pid_namespace, here)
+    named = names_this_place(claim.boot_id, claim.pid_namespace, here)
     # Containers that share a pid namespace have host names of their own.
-    if claim.host is not None and claim.host != here.host and not of_this_place:
+    if claim.host is not None and claim.host != here.host and not named:
         return f"pid {claim.pid} is on host {claim.host}"
     if claim.pid_namespace and here.pid_namespace and claim.pid_namespace != here.pid_namespace:
         return f"pid {claim.pid} is in another pid namespace"
     if claim.boot_id is not None and claim.boot_id != here.boot_id and claim.host is None:
         return f"pid {claim.pid} is of another boot, perhaps of another machine"
-    if not (here.sees or of_this_place):
+    if not (here.sees or named):
         return f"pid {claim.pid} is of another container, as sources.processes says of every run"
     if beats_after_gone >= ELSEWHERE_BEATS:
         return f"pid {claim.pid} is gone here, yet the work goes on: the worker lives elsewhere"
     return ""
-
-
-def _of_this_place(boot_id: str | None, pid_namespace: int | None, here: Here) -> bool:
-    """Whether a record itself means a pid of this namespace. By both numbers: each alone occurs elsewhere too."""
-    return here.pid_namespace != 0 and (boot_id, pid_namespace) == (here.boot_id, here.pid_namespace)
 
 
 def _reused(claim: ProcessClaim, facts: ProcessFacts, remembered: Identity | None, here: Here) -> str:

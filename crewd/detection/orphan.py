@@ -7,7 +7,7 @@ not known, or has a process of such a run below it, is left alone.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from crewd.detection.identity import START_SLACK, Here
+from crewd.detection.identity import START_SLACK, Here, names_this_place
 from crewd.detection.serving import serving
 from crewd.model.orphan import (
     ATTEMPT_DIR,
@@ -139,7 +139,7 @@ def _same(process: Bystander, record: Recorded, owner: Owner, here: Here) -> str
         return ""
     if record.pid_namespace and identity.pid_namespace and record.pid_namespace != identity.pid_namespace:
         return ""
-    if not here.sees and (record.boot_id, record.pid_namespace) != (here.boot_id, here.pid_namespace):
+    if not (here.sees or names_this_place(record.boot_id, record.pid_namespace, here)):
         return ""
     if record.boot_id is not None and record.start_ticks is not None:
         if (record.boot_id, record.start_ticks) == (identity.boot_id, identity.start_ticks):

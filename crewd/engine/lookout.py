@@ -25,13 +25,23 @@ class Lookout:
     disk_full: bool = False  # on some root, as of its latest look
     _pending: dict[str, Future[tuple[Look, int]]] = field(default_factory=dict)
     _free: dict[str, int] = field(default_factory=dict)
+    _finding: asyncio.Lock = field(default_factory=asyncio.Lock)
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="crewd-look")
     )
 
-    async def find(self) -> None:
-        """Search for roots again: new projects appear, others go."""
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, self.discover, tuple(self.sources))
+    async def find(self, discover: Callable[[Sequence[Source]], list[Source]] | None = None) -> None:
+        """Search for roots again: new projects appear, others go. `discover`: in that way from now on.
+
+        Where the search fails, all stays as it was.
+        """
+        # One after the other: a search of the former kind that ends late must not undo this one.
+        async with self._finding:
+            await self._find(discover or self.discover)
+
+    async def _find(self, discover: Callable[[Sequence[Source]], list[Source]]) -> None:
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, discover, tuple(self.sources))
+        self.discover = discover
         kept = {source.key for source in found}
         for source in self.sources:
             if source.key not in kept and source.key not in self._pending:

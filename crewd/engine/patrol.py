@@ -536,7 +536,7 @@ class Patrol:
     def _degraded(self) -> dict[str, str]:
         own = {
             "ledger": self.recorder.failed,
-            "recovery": self.recovering.failed,
+            "recovery": self.recovering.trouble,
             "shadowing": self.shadowing.failed,
             "listeners": self.audience.failed,
             "stopping": self.stopping,

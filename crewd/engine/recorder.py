@@ -26,25 +26,33 @@ class Recorder:
     tidings: Tidings = field(default_factory=Tidings)
     failed: str = ""  # why the ledger cannot write just now
     refused: int = 0  # pieces that could not be written at all, ever
+    others_failed: Callable[[], str] = str  # why the latest write failed, whoever asked for it; "": it did not
 
     async def commit(self, at: float) -> tuple[Event, ...]:
         """Commit everything gathered. What cannot be written waits, bounded, and is acknowledged to nobody."""
         tidings = self.tidings
         if tidings.empty():
+            # Such as a run that could not be accepted: in a quiet crewd nobody else would tell.
+            if why := self.others_failed():
+                self._degrade(why, at)
             return ()
         marker = Event("daemon.recovered", at, {"part": "ledger", "events_dropped": tidings.dropped})
         try:
             events = await self._written(tidings, (marker,) if self.failed else ())
         except LedgerFailed as error:
-            if not self.failed:
-                tidings.tell(Event("daemon.degraded", at, {"part": "ledger", "error": str(error)}))
-                self.complain(f"ledger: {error}; crewd goes on watching, and records it when it can write again")
-            self.failed = str(error)
+            self._degrade(str(error), at)
             tidings.cap(self.pending_events_max)
             return ()
         self.failed = ""
         self.tidings = Tidings()
         return events
+
+    def _degrade(self, why: str, at: float) -> None:
+        """Say it once; the event is what the next round tries to write."""
+        if not self.failed:
+            self.tidings.tell(Event("daemon.degraded", at, {"part": "ledger", "error": why}))
+            self.complain(f"ledger: {why}; crewd goes on watching, and records it when it can write again")
+        self.failed = why
 
     async def _written(self, tidings: Tidings, more: tuple[Event, ...]) -> tuple[Event, ...]:
         try:

@@ -16,6 +16,7 @@ from crewd.engine.recovery_options import RecoveryOptions, RecoveryRule
 from crewd.engine.recovery_telling import plan_event, plan_incidents, taken
 from crewd.engine.tidings import Tidings
 from crewd.host.processes import Processes
+from crewd.ledger.errors import LedgerDamaged
 from crewd.model.moment import Reading
 from crewd.model.process import HIDDEN, Identity, ProcessSeen, ProcessState
 from crewd.model.recovery import (
@@ -71,6 +72,7 @@ class Recovering:
     )  # whether the ledger has a plan of this id; in a thread
     plans: dict[str, RecoveryPlan] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)  # plans whose command is being run: the applier's
+    damaged: dict[str, str] = field(default_factory=dict)  # plan that cannot be read in the ledger -> why
     failed: str = ""  # what of the latest look could not be done, which is a defect
     woken: asyncio.Event = field(default_factory=asyncio.Event)  # something may be applied
     _ready: dict[str, None] = field(default_factory=dict)  # approved, and interrupted as of the latest round
@@ -152,6 +154,13 @@ class Recovering:
             wanted[run_id] = [] if known is None else plan_incidents(known, self.options, wall)
         self._changed.clear()
         return wanted
+
+    @property
+    def trouble(self) -> str:
+        """What of recovery does not work just now; "": all of it does."""
+        if self.failed or not self.damaged:
+            return self.failed
+        return f"no plan is made in place of {', '.join(sorted(self.damaged))}: {next(iter(self.damaged.values()))}"
 
     def hand_over(self, wall: float) -> None:
         """Hand what may be applied now to the applier. Called once the round is durable."""
@@ -272,9 +281,18 @@ class Recovering:
         entries = {run_id: self.book.entries[run_id] for run_id in found if run_id not in self._open}
         ids = {plan_id_of(entry.run, logs.get(run_id, NO_LOG).seq) for run_id, entry in entries.items()}
         unknown = ids - self.plans.keys()
+        self.damaged = {}
         if not unknown:
             return set()
-        return await asyncio.to_thread(lambda: {plan_id for plan_id in unknown if self.was_planned(plan_id)})
+        return await asyncio.to_thread(lambda: {plan_id for plan_id in unknown if self._was_planned(plan_id)})
+
+    def _was_planned(self, plan_id: str) -> bool:
+        """Ask the ledger. A plan that is there and not what was written costs itself: none is made in its place."""
+        try:
+            return self.was_planned(plan_id)
+        except LedgerDamaged as error:
+            self.damaged[plan_id] = str(error)
+            return True
 
     def _forget(self, wall: float) -> None:
         """Let go of settled plans, in bounds. Whether one was made is then known to the ledger."""
@@ -307,6 +325,8 @@ class Recovering:
                 continue
             log = logs.get(run_id, NO_LOG)
             plan_id = plan_id_of(entry.run, log.seq)
+            if plan_id in self.damaged:
+                del self._unmoved[run_id]  # asked again with each look, until it is mended or matters no more
             if log.ended or plan_id in self.plans or plan_id in settled:
                 continue  # its end is on disk, or a plan for this interruption has been settled
             self._propose(entry, interruption, log, rule, now, tidings)

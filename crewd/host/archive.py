@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import threading
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,11 +82,6 @@ def compress(path: str) -> None:
         raise
     _sync_folder(path)
     remove(path)
-
-
-def rest(seconds: float) -> None:
-    """Let so much time go by for whoever reads along. In a thread of one's own."""
-    time.sleep(seconds)
 
 
 def lower_priority() -> None:

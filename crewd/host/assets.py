@@ -24,6 +24,7 @@ SHIPPED = (
     "logs",
 )
 _PACKAGE = Path(crewd.__file__).parent
+MODE = 0o644  # no program is among them
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -71,8 +72,8 @@ class Target:
         """Let go of the folder."""
         os.close(self._top)
 
-    def present(self, name: str) -> bytes | None:
-        """Read what stands there now; None: nothing does.
+    def present(self, name: str, most: int) -> bytes | None:
+        """Read what stands there now, at most so many bytes; None: nothing does.
 
         Raises IsADirectoryError for whatever is neither a file nor a link, and OSError(ELOOP) for a link.
         """
@@ -86,15 +87,15 @@ class Target:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise IsADirectoryError(name)
             with os.fdopen(handle, "rb", closefd=False) as file:
-                return file.read()
+                return file.read(most)
         finally:
             os.close(handle)
 
-    def write(self, name: str, data: bytes, mode: int) -> None:
+    def write(self, name: str, data: bytes) -> None:
         """Write one file whole, in place of a file or of a link; the folders above it are made."""
         with self._parent(name, make=True) as parent:
             # The folder as it was opened: its name could lead elsewhere by now.
-            write_atomically(f"/proc/self/fd/{parent}/{os.path.basename(name)}", data, mode, durable=False)
+            write_atomically(f"/proc/self/fd/{parent}/{os.path.basename(name)}", data, MODE, durable=False)
 
     @contextlib.contextmanager
     def _parent(self, name: str, make: bool) -> Iterator[int]:

@@ -49,17 +49,19 @@ class ProcProcesses:
         self._clock = clock or SystemClock()
         self._proc = proc
         self._boot_id = boot_id()
+        self._counts_as_we_do = _counts_as_we_do(proc)
         self._ticks_per_second = os.sysconf("SC_CLK_TCK")
 
     def facts(self, pid: int, marks: Sequence[str] = ()) -> ProcessFacts | None:
         """Tell what bears this pid; None only where the kernel itself says that nothing does.
 
-        A zombie is told with letter "Z". What exists and is hidden (hidepid, ProtectProc=) has `visible` False,
+        A zombie is told with letter "Z". What exists and is hidden (hidepid, ProtectProc=), or stands under another
+        number in /proc because that was mounted in another pid namespace (`nsenter -p`), has `visible` False,
         letter "?" and start_ticks 0: it proves nothing either way. Never raises OSError.
         """
         if not 0 < pid < PID_END:
             return None
-        found = self._stat(pid)
+        found = self._stat(pid) if self._counts_as_we_do else None
         if not _exists(pid):
             return None
         if found is None:
@@ -105,7 +107,7 @@ class ProcProcesses:
 
         Raises OSError where the kernel cannot give a handle (no descriptor left): that says nothing of the process.
         """
-        if identity.boot_id != self._boot_id or not 0 < identity.pid < PID_END:
+        if identity.boot_id != self._boot_id or not 0 < identity.pid < PID_END or not self._counts_as_we_do:
             return None
         try:
             handle = os.pidfd_open(identity.pid)
@@ -189,6 +191,14 @@ class ProcProcesses:
 def _letter(found: Stat) -> str:
     """The state letter of the process. Its first thread may end before the others: a zombie of them all it is not."""
     return "S" if found.letter == "Z" and found.threads > 1 else found.letter
+
+
+def _counts_as_we_do(proc: str) -> bool:
+    """Whether the numbers in this /proc are those of our own pid namespace: we stand in it under our own."""
+    try:
+        return Path(f"{proc}/self").readlink() == Path(str(os.getpid()))
+    except OSError:
+        return True  # none is mounted there: nothing is found in it either
 
 
 def _exists(pid: int) -> bool:

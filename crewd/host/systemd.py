@@ -74,7 +74,8 @@ class Notifier:
     def starting(self, seconds: float = 60.0, at_most: float = 7200.0) -> Iterator[None]:
         """Ask for more time again and again, while something takes long whose length nobody knows.
 
-        `seconds` each time, `at_most` all together: whatever hangs is not waited for without end.
+        From a thread: for what keeps the loop from running, while SIGTERM still ends us at once. `seconds` each time,
+        `at_most` all together: whatever hangs is not waited for without end.
         """
         done = threading.Event()
 

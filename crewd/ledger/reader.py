@@ -74,27 +74,30 @@ class Reader:
         run_id: str = "",
         newest_first: bool = False,
         crew: str = "",
+        task_id: str = "",
     ) -> list[Event]:
         """Events with a number above `after`; the oldest `limit` of them, or the newest. No type given: all types."""
         order = "DESC" if newest_first else "ASC"
-        of_crew, named = (" AND +crew = ?", (crew,)) if crew else ("", ())
+        narrowed = [(name, value) for name, value in (("crew", crew), ("task_id", task_id)) if value]
+        # The + keeps SQLite from choosing another index than the one whose order is wanted.
+        of_them, named = "".join(f" AND +{name} = ?" for name, _ in narrowed), tuple(value for _, value in narrowed)
         if run_id:
             marks = ",".join("?" * len(types))
             # The + keeps SQLite from choosing the index by type, which would have it sort.
             among = f" AND +type IN ({marks})" if types else ""
-            where = f"run_id = ?{among}{of_crew}"
+            where = f"run_id = ?{among}{of_them}"
             found: Iterable[Row] = self._events(where, (run_id, *types, *named), after, limit, order)
         elif types:
             # One question for each type: SQLite would sort all of them together.
             found = heapq.merge(
                 *(
-                    self._events(f"type = ?{of_crew}", (kind, *named), after, limit, order)
+                    self._events(f"type = ?{of_them}", (kind, *named), after, limit, order)
                     for kind in dict.fromkeys(types)
                 ),
                 key=lambda row: -row[0] if newest_first else row[0],
             )
         else:
-            found = self._events(f"TRUE{of_crew}", named, after, limit, order)
+            found = self._events(f"TRUE{of_them}", named, after, limit, order)
         with told_as_ledger_errors(self._path):
             return [rows.read_event(row) for row in islice(found, limit)]
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import get_args
 
-from crewd.model.managed import AnyState, ManagedTask, name_of
-from crewd.model.run import RunStatus
+from crewd.model.managed import AnyState, Cancelled, ManagedRun, ManagedTask, name_of
+from crewd.model.run import RUN_ENDED, RunStatus
 
 CAN_RUN = frozenset({"waiting", "starting", "running", "ending", "retry_wait"})
 STATES: tuple[str, ...] = tuple(str(each.__struct_config__.tag) for each in get_args(AnyState))
@@ -31,6 +31,24 @@ def roll_up(tasks: Iterable[ManagedTask]) -> RunStatus:
     if "cancelled" in states and "completed" not in states:
         return RunStatus.CANCELLED
     return RunStatus.COMPLETED
+
+
+def status_of(run: ManagedRun, tasks: Iterable[ManagedTask]) -> RunStatus:
+    """Say how a run stands by these states of its tasks, whatever was last written of the run itself.
+
+    Of a run that somebody cancelled not all is called completed because some of it was.
+    """
+    everyone = tuple(tasks)
+    status = roll_up(everyone)
+    some_cancelled = run.cancelled and any(isinstance(each.state, Cancelled) for each in everyone)
+    return RunStatus.CANCELLED if status is RunStatus.COMPLETED and some_cancelled else status
+
+
+def ended_at(run: ManagedRun, tasks: Iterable[ManagedTask], status: RunStatus) -> float | None:
+    """Say when a run of this status ended, wall time; None: it has not. Before it is written, its tasks say when."""
+    if status not in RUN_ENDED:
+        return None
+    return run.ended_at or max((task.state.since for task in tasks), default=run.submitted_at)
 
 
 def counts(tasks: Iterable[ManagedTask]) -> dict[str, int]:

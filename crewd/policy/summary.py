@@ -39,16 +39,11 @@ def group_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def nearest_rank(ordered: Sequence[float], percent: int) -> float | None:
-    """Return the smallest value that at least so many percent do not exceed; None where there is none.
-
-    `ordered` is ascending. Always a value that was measured, never one between two.
-    """
-    return ordered[rank(len(ordered), percent) - 1] if ordered else None
-
-
 def rank(count: int, percent: int) -> int:
-    """Say which of so many ordered values that is, from 1."""
+    """Say which of so many values in ascending order, from 1, is the smallest that so many percent do not exceed.
+
+    So a quantile is always a value that was measured, never one between two.
+    """
     return max(1, -(-count * percent // 100))
 
 

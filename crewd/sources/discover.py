@@ -51,7 +51,7 @@ def expand(patterns: Iterable[str]) -> list[str]:
             roots[_plain(whole)] = None
             continue
         for found in sorted(glob.glob(whole, include_hidden=True))[:ROOTS_MAX]:  # noqa: PTH207 - absolute
-            if Path(found).is_dir():
+            if _is_folder(found):
                 roots[_plain(found)] = None
     return list(roots)
 
@@ -63,6 +63,16 @@ def without_nested(roots: Iterable[str]) -> list[str]:
     return [root for root in all_roots if root not in inner]
 
 
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # below a folder that may be listed and not entered
+        return False
+
+
 def _plain(path: str) -> str:
     # Two spellings of one folder are one root: pi-crew itself writes real paths.
-    return str(Path(path).resolve())
+    try:
+        return str(Path(path).resolve())
+    except (OSError, RuntimeError):  # a link that leads to itself: told as a root that cannot be read
+        return path

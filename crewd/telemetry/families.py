@@ -356,7 +356,7 @@ STATE = (
     Family(
         "crew_worker_last_progress_timestamp_seconds",
         G,
-        "When crewd last saw progress of one worker. Only with metrics.per_worker.",
+        "When crewd last saw progress of one worker, or else first saw it. Only with metrics.per_worker.",
         ("run", "task"),
     ),
     Family(

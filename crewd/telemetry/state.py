@@ -261,8 +261,10 @@ class State:
         seen: dict[Labels, float] = {}
         for run_id, view in snapshot.runs.items():
             for worker in view.workers:
-                if worker.progress_at is not None and len(seen) < self._per_worker_max:
-                    seen[clean(run_id), clean(worker.task_id)] = worker.progress_at
+                if len(seen) < self._per_worker_max:
+                    # Who has shown nothing yet is the most silent of all, and must not be missing.
+                    at = worker.first_seen_at if worker.progress_at is None else worker.progress_at
+                    seen[clean(run_id), clean(worker.task_id)] = at
         yield _gauge("crew_worker_last_progress_timestamp_seconds", seen)
 
     def _thresholds(self, snapshot: Snapshot) -> Metric:

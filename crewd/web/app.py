@@ -205,7 +205,7 @@ def _add_events(app: FastAPI, state: WebState) -> None:
         after = resumed_from(request)
         if after is None and "after" in query.model_fields_set:
             after = query.after
-        wanted = Wanted(frozenset(query.type), run_id, query.crew, query.rounds)
+        wanted = Wanted(frozenset(query.type), run_id, query.crew, query.task, query.rounds)
         return EventStream(state.broadcast, wanted, after, query.limit if query.newest else 0, exists)
 
     @app.get(f"{API}/events", tags=["events"], dependencies=SINGLE, responses=STREAMED)
@@ -240,7 +240,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 
 
 def _recorded(history: History, query: RunEventsQuery, run_id: str) -> tuple[list[Event], int]:
-    found = history.events(query.after, query.limit, query.type, run_id, query.newest, query.crew)
+    found = history.events(query.after, query.limit, query.type, run_id, query.newest, query.crew, query.task)
     # Told oldest first in any case, so that `next_after` is always the last one's.
     return (found[::-1] if query.newest else found), history.pruned_to()
 

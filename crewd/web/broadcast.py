@@ -44,6 +44,7 @@ class Recorded(Protocol):
         run_id: str = "",
         newest_first: bool = False,
         crew: str = "",
+        task_id: str = "",
     ) -> list[Event]: ...
 
     def last_seq(self) -> int: ...
@@ -68,6 +69,7 @@ class Wanted:
     types: frozenset[str] = frozenset()
     run_id: str = ""
     crew: str = ""
+    task_id: str = ""
     rounds: bool = False  # also the figures of every round
 
     def matches(self, entry: "Entry") -> bool:
@@ -75,6 +77,7 @@ class Wanted:
             (not self.types or entry.type in self.types)
             and (not self.run_id or entry.run_id == self.run_id)
             and (not self.crew or entry.crew == self.crew)
+            and (not self.task_id or entry.task_id == self.task_id)
         )
 
 
@@ -85,6 +88,7 @@ class Entry(NamedTuple):
     type: str
     run_id: str
     crew: str
+    task_id: str
     text: bytes
 
 
@@ -254,7 +258,8 @@ class Broadcast:
 
         def read() -> Piece:
             last = self.history.last_seq()  # before the events: up to it they are all
-            found = self.history.events(after, PIECE, sorted(wanted.types), wanted.run_id, crew=wanted.crew)
+            types, run_id = sorted(wanted.types), wanted.run_id
+            found = self.history.events(after, PIECE, types, run_id, crew=wanted.crew, task_id=wanted.task_id)
             pruned_to = self.history.pruned_to()  # after them: what was deleted meanwhile is a gap, too
             return Piece(self._encoded(found), found[-1].seq if len(found) == PIECE else max(after, last), pruned_to)
 
@@ -348,7 +353,8 @@ class Broadcast:
 
     def _entry(self, event: Event) -> Entry:
         record = encode(self.redactor.value(as_record(event)))
-        return Entry(event.seq, event.type, event.run_id, event.crew, b"id: %d\ndata: %s\n\n" % (event.seq, record))
+        text = b"id: %d\ndata: %s\n\n" % (event.seq, record)
+        return Entry(event.seq, event.type, event.run_id, event.crew, event.task_id, text)
 
 
 def _round_text(snapshot: Snapshot) -> bytes:

@@ -49,6 +49,7 @@ class RunEventsQuery(Strict):
     newest: Flag = Field(False, description="Of those with a larger seq the newest, not the oldest.")
     type: list[EventType] = Field([], max_length=50, description="Only these types; may be repeated.")
     crew: str = Field("", max_length=256, description="Only events of this crew.")
+    task: str = Field("", max_length=256, description="Only events of tasks of this id.")
     rounds: Flag = Field(False, description="In a stream also the figures of every round. Without effect elsewhere.")
 
 

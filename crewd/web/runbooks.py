@@ -20,13 +20,15 @@ LEADS_SOMEWHERE = re.compile(r"#[\w-]+|https?://.+")
 def add_runbooks(app: FastAPI) -> None:
     """Serve the page. It is made when somebody asks for the first time, and kept."""
     made: list[str] = []
+    making = asyncio.Lock()  # once, however many ask for it at the same time
 
     @app.get("/runbooks", include_in_schema=False, dependencies=NO_QUERY)
     async def page() -> Response:
         """Show the runbooks; works without JavaScript."""
-        if not made:
+        async with making:
             try:
-                made.append(await asyncio.to_thread(lambda: as_html(runbooks())))
+                if not made:
+                    made.append(await asyncio.to_thread(lambda: as_html(runbooks())))
             except OSError:
                 raise refusal(503, "incomplete", "the runbooks are not installed", "install crewd again") from None
         return Response(made[0], media_type="text/html")
@@ -49,9 +51,7 @@ def _page(alerts: list[str], body: str) -> Iterator[str]:
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>crewd runbooks</title>'
     yield '<meta name="viewport" content="width=device-width">'
     yield '<link rel="stylesheet" href="/assets/plain.css"></head><body class="text">'
-    yield '<nav class="quiet">' + " · ".join(
-        f'<a href="#{escape(anchor(each))}">{escape(each)}</a>' for each in alerts
-    )
+    yield '<nav class="quiet">' + " · ".join(f'<a href="#{anchor(each)}">{escape(each)}</a>' for each in alerts)
     yield f"</nav><main>{body}</main>"
     yield '<footer class="quiet"><a href="/">crewd</a> · <a href="/plain">plain page</a></footer></body></html>'
 

@@ -136,7 +136,8 @@ class _Telling:
         def look() -> tuple[int, int, list[int]]:
             last = history.last_seq()
             types = sorted(wanted.types)
-            found = history.events(0, newest, types, wanted.run_id, True, wanted.crew) if newest else []
+            about = (types, wanted.run_id, True, wanted.crew, wanted.task_id)
+            found = history.events(0, newest, *about) if newest else []
             return last, history.pruned_to(), [event.seq for event in found]
 
         last, pruned_to, seqs = await self._broadcast.asked(look)

@@ -117,7 +117,8 @@ class Chrome:
 
     def one(self, selector: str) -> "WebElement":
         """The first that is there; waits for it."""
-        return self.wait(lambda: next(iter(self.all(selector)), None), selector)  # type: ignore[no-any-return]
+        found: WebElement = self.wait(lambda: next(iter(self.all(selector)), None), selector)
+        return found
 
     def button(self, name: str, within: str = "") -> "WebElement":
         """The button or link with this accessible name."""
@@ -127,7 +128,8 @@ class Chrome:
             return [...document.querySelectorAll(`${within} :is(button, a, summary)`)].find(
                 each => named(each) === name && each.offsetParent !== null
             ) || null"""
-        return self.wait(lambda: self.js(script, name, within), f"button {name!r}")  # type: ignore[no-any-return]
+        found: WebElement = self.wait(lambda: self.js(script, name, within), f"button {name!r}")
+        return found
 
     def press(self, name: str, within: str = "") -> None:
         """Press a button; where it is drawn anew at that moment, once more."""

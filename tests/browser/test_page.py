@@ -12,6 +12,7 @@ import pytest
 from tests.browser.chrome import NARROW, WIDE, Chrome
 from tests.browser.looking import wrong_contrasts, wrong_names, wrong_order
 from tests.browser.world import INTERRUPTED, MARKUP, TOKEN, World
+from tests.end_to_end.managed import ask, shell, states, submit
 from tests.end_to_end.running import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.real_time, pytest.mark.xdist_group("browser")]
@@ -158,6 +159,17 @@ def test_a_wait_of_hours_leaves_room_for_what_was(chrome: Chrome, world: World) 
     words, width = drawn
     assert "again in 1h" in words
     assert width > 200, "a third of the width belongs to what is to come, and no more"
+
+
+def test_what_was_cancelled_is_not_called_stuck(chrome: Chrome, world: World) -> None:
+    run = submit(world.daemon, {"name": "unwanted", "tasks": [shell("long", "sleep 60"), shell("quick", "true")]})
+    eventually(lambda: states(world.daemon, run) == {"long": "running", "quick": "completed"}, world.daemon.process)
+    cancel = f"/api/v1/runs/{run}/tasks/long/cancel"
+    assert ask(world.daemon, "POST", cancel, {"reason": "no longer wanted"})[0] == 200
+    open_view(chrome, world, f"#/run/{run}")
+    chrome.wait_for("What was cancelled, and why")
+    assert "no longer wanted" in chrome.text()
+    assert "stuck" not in chrome.text()
 
 
 def test_a_run_that_nobody_knows_has_a_heading_and_a_way_back(chrome: Chrome, world: World) -> None:

@@ -1,5 +1,6 @@
 """`crewd assets`: what is shipped, written whole over nothing that differs, and fit for another address and job."""
 
+import errno
 import json
 import os
 import re
@@ -16,19 +17,27 @@ import yaml
 from crewd.cli.assets import PARTS, part_of
 from crewd.cli.assets_fitted import ADDRESS, Fit, fitted
 from crewd.errors import UsageProblem
+from crewd.host import assets as shipped
 from crewd.host.assets import RUNBOOKS, Target, asset, names
+from crewd.host.writing import write_atomically
 from tests.cli.world import crewd
 
-URL, JOB = "https://crewd.example:9999/team", "crewd-blue"
+URL, JOB, GRAFANA = "https://crewd.example:9999/team", "crewd-blue", "https://grafana.example/g"
 
 
 @pytest.fixture(scope="module")
 def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything, for another address and job."""
     folder = tmp_path_factory.mktemp("dumped")
-    result = crewd("assets", "dump", str(folder), "--url", URL, "--job", JOB, folder=folder)
+    result = crewd("assets", "dump", str(folder), "--url", URL, "--job", JOB, "--grafana", GRAFANA, folder=folder)
     assert result.exit_code == 0, result.output
     return folder
+
+
+def umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -60,10 +69,10 @@ def test_a_dump_holds_the_bytes_that_are_shipped_and_says_what_to_do_next(tmp_pa
     assert files(tmp_path / "a/b") == {name: asset(name).read_bytes() for name in names()}
     for part in {part_of(name) for name in names()}:
         assert PARTS[part][1].partition("{}")[0].rstrip() in result.stdout, part
-    programs = {name for name in names() if os.access(asset(name), os.X_OK)}
+    assert stat.S_IMODE((tmp_path / "a/b/prometheus").stat().st_mode) == 0o755 & ~umask()
     for name in names():
-        mode = stat.S_IMODE((tmp_path / "a/b" / name).stat().st_mode)
-        assert mode == (0o755 if name in programs else 0o644), name
+        assert stat.S_IMODE((tmp_path / "a/b" / name).stat().st_mode) == 0o644, name
+        assert not os.access(asset(name), os.X_OK), "a program: what is written has to be one too"
 
 
 def test_a_second_dump_changes_nothing_and_says_so(tmp_path: Path) -> None:
@@ -123,31 +132,104 @@ def test_what_is_no_file_is_never_replaced_nor_waited_for(tmp_path: Path) -> Non
     assert result.exit_code == 1 and "name another" in result.stderr
 
 
+def test_what_lies_in_the_way_is_read_only_as_far_as_it_could_be_the_same(tmp_path: Path) -> None:
+    (tmp_path / "x/lnav").mkdir(parents=True)
+    name = next(name for name in names() if part_of(name) == "lnav")
+    (tmp_path / "x" / name).write_bytes(asset(name).read_bytes() + b"\n")
+    result = crewd("assets", "dump", str(tmp_path / "x"), "--only", "lnav", folder=tmp_path)
+    assert result.exit_code == 77 and "differs" in result.stderr
+    target = Target(tmp_path / "x", make=False)
+    try:
+        os.truncate(tmp_path / "x" / name, 1 << 40)
+        assert len(target.present(name, 10) or b"") == 10
+    finally:
+        target.close()
+
+
+def test_a_full_disk_is_told_with_the_file_and_how_far_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, left = Target.write, [2]
+
+    def filling(self: Target, name: str, data: bytes) -> None:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left[0] -= 1
+        write(self, name, data)
+
+    monkeypatch.setattr(Target, "write", filling)
+    result = crewd("assets", "dump", str(tmp_path / "x"), folder=tmp_path)
+    assert result.exit_code == 1
+    assert f"x/{names()[2]} cannot be written: No space left on device" in result.stderr
+    assert f"2 of {len(names())} files written" in result.stderr and "call again" in result.stderr
+    left[0] = 10_000
+    result = crewd("assets", "dump", str(tmp_path / "x"), "--json", folder=tmp_path)
+    assert [each["state"] for each in json.loads(result.stdout)["files"]].count("unchanged") == 2
+
+
 def test_a_folder_that_becomes_a_link_meanwhile_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "x").mkdir()
     target = Target(tmp_path / "x", make=False)
     try:
-        assert target.present("a/b") is None
+        assert target.present("a/b", 1) is None
         (tmp_path / "x/a").symlink_to(tmp_path / "outside")
         with pytest.raises(NotADirectoryError):
-            target.write("a/b", b"", 0o644)
+            target.write("a/b", b"")
     finally:
         target.close()
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+def test_a_folder_that_is_replaced_while_a_file_is_written_gets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "x/a").mkdir(parents=True)
+
+    def swapping(path: str, data: bytes, mode: int, durable: bool) -> None:
+        (tmp_path / "x/a").rename(tmp_path / "x/was")
+        (tmp_path / "x/a").symlink_to(tmp_path / "outside")
+        write_atomically(path, data, mode, durable)
+
+    monkeypatch.setattr(shipped, "write_atomically", swapping)
+    target = Target(tmp_path / "x", make=False)
+    try:
+        target.write("a/b", b"1")
+    finally:
+        target.close()
+    assert files(tmp_path) == {"x/was/b": b"1"}
+
+
+def test_an_installation_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "crewd")
+    unit = tmp_path / "crewd/deploy/systemd/crewd.service"
+    (unit.parent / "__pycache__").mkdir(parents=True)
+    unit.touch()
+    (unit.parent / "__pycache__/x.pyc").touch()
+    result = crewd("assets", "list", folder=tmp_path)
+    assert result.exit_code == 1 and "runbooks.md: missing from this installation; install crewd" in result.stderr
+    (tmp_path / "crewd/deploy" / RUNBOOKS).touch()
+    told = json.loads(crewd("assets", "list", "--json", folder=tmp_path).stdout)
+    assert [each["name"] for each in told] == [RUNBOOKS, "systemd/crewd.service"]
+    with pytest.raises(FileNotFoundError, match="install crewd again"):
+        asset("systemd/crewd@.service")
+    result = crewd("assets", "dump", str(tmp_path / "x"), "--only", "lnav", folder=tmp_path)
+    assert result.exit_code == 3 and "nothing of lnav is shipped" in result.stderr and not (tmp_path / "x").exists()
+
+
 def test_another_address_and_job_stand_wherever_the_shipped_ones_did(dumped: Path) -> None:
-    links = 0
+    links = boards = 0
     for name, data in files(dumped).items():
         text = data.decode()
         if part_of(name) in ("prometheus", "alertmanager", "grafana", "kubernetes", "runbooks"):
-            assert ADDRESS not in text, name
+            assert ADDRESS not in text and "http://127.0.0.1:3000" not in text, name
             links += text.count(f"{URL}/runbooks#")
+            boards += text.count(f"{GRAFANA}/d/crewd-")
             assert not re.search(r'job\s*=~?\s*\\?"crewd\\?"', text), name
         if name.startswith("prometheus/"):
             assert "127.0.0.1:9464" not in text, name
-    assert links >= 20
+    assert links >= 20 and boards >= 20
     for name, document in documents(dumped):
         assert not list(jobs(document)), name
     rules = (dumped / "prometheus/rules.yml").read_text()
@@ -203,12 +285,22 @@ def test_an_address_says_whom_prometheus_asks(url: str, target: str, more: str) 
     "url",
     [
         "", "crewd.example:9464", "ftp://x", "http://", "http://x:0", "http://x:99999", "http://x:", "http://u:p@x",
-        "http://x/?a=b", "http://x/#a", 'http://x"', "http://x y", "http://x\n", "http://{{ x }}", "http://x/$y",
+        "http://[::1", "http://]", "http://[x]:1", "http://[]", "http://[[::1]]:9", "http://a[b]:1", "http://[::1]x:9",
+        "http://-x", "http://x/?a=b", "http://x/#a", 'http://x"', "http://x y", "http://x\n", "http://{{ x }}", "http://x/$y",
     ],
 )  # fmt: skip
 def test_what_cannot_stand_in_every_file_is_no_address(url: str, tmp_path: Path) -> None:
     result = crewd("assets", "dump", str(tmp_path / "x"), "--url", url, folder=tmp_path)
     assert result.exit_code == 2 and "--url" in result.stderr and not (tmp_path / "x").exists()
+    with pytest.raises(UsageProblem, match="--grafana"):
+        Fit(grafana=url)
+
+
+def test_an_address_may_be_that_of_the_other() -> None:
+    text = f"{ADDRESS}/runbooks http://127.0.0.1:3000/d/x 127.0.0.1:9464 {ADDRESS}".encode()
+    fit = Fit("http://127.0.0.1:3000/", grafana="http://127.0.0.1:9464/g/")
+    shown = b"http://127.0.0.1:3000/runbooks http://127.0.0.1:9464/g/d/x 127.0.0.1:3000 http://127.0.0.1:3000"
+    assert fitted("prometheus/x.yml", text, fit) == shown
 
 
 @pytest.mark.parametrize("job", ["", 'a"', "a b", "a\\", "a\n", "{{a}}", "-a", "x" * 101, "ü", "a'"])

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from crewd.cli.completion import SHELLS
+from crewd.cli.main import COMMANDS
+from crewd.cli.man import man
 from crewd.cli.suggestions import SECONDS_MAX, SOURCES, offered
 from crewd.ledger.batch import Batch
 from crewd.ledger.ledger import Ledger
@@ -52,6 +54,13 @@ ANSWERS: Mapping[str, Any] = {
     "GET /api/v1/status": {"crews": [{"crew": "blue"}, {"crew": "red"}]},
     "GET /api/v1/circuits": {"circuits": [{"name": "anthropic"}]},
 }
+
+
+def test_the_manual_offers_the_commands_that_it_tells_of_and_a_worker_s_own_command_is_left_to_the_shell() -> None:
+    assert look("about", Path("/nowhere"), "comp") == [name for name in COMMANDS if name.startswith("comp")]
+    assert look("about", Path("/nowhere"), "comp") != []
+    assert [each.name for each in man.params] == ["about", "folder"]
+    assert "command" not in SOURCES, "so is called what `crewd worker` tries, which is anybody's program"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +112,10 @@ def test_executors_and_channels_come_from_the_file_that_was_named(tmp_path: Path
     assert look("executor", tmp_path, config_file=tmp_path / "none.toml") == []
 
 
+def test_alerts_come_from_the_runbooks(tmp_path: Path) -> None:
+    assert look("alert", tmp_path, "CrewdWorkerD") == ["CrewdWorkerDead"]
+
+
 def test_hostile_names_are_not_offered_for_a_shell_would_act_on_them(tmp_path: Path) -> None:
     names = ["ok", "$(reboot)", "a;b", "a b", "\x1b[2J", "-rf", "`x`", "a:b", "'", "ü", "x" * 300]
     write_ledger(tmp_path, snapshot(RunView(run("r-1", *(observed(name) for name in names)), "root")))
@@ -112,7 +125,7 @@ def test_hostile_names_are_not_offered_for_a_shell_would_act_on_them(tmp_path: P
 def test_whatever_fails_offers_nothing_and_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "crewd.toml").write_text("this is no TOML")
     (tmp_path / "ledger.sqlite3").write_text("this is no ledger")
-    for parameter in SOURCES.keys() - {"types", "alert"}:  # these come from no file of anybody's
+    for parameter in SOURCES.keys() - {"types", "alert", "about"}:  # these come from no file of anybody's
         assert offered(SOURCES[parameter], {"state_dir": tmp_path, "run": "r-1"}, "") == []
         said = {"state_dir": tmp_path, "config_file": tmp_path / "crewd.toml", "run": "r-1"}
         assert offered(SOURCES[parameter], said, "") == []

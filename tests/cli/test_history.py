@@ -13,6 +13,7 @@ from click.testing import Result
 from structlog.testing import capture_logs
 
 from crewd.cli.dates import wall_time
+from crewd.cli.history import _run_cells
 from crewd.cli.summary import sparkline
 from crewd.ledger.ledger import Ledger
 from crewd.ledger.opening import NAME
@@ -104,6 +105,14 @@ def test_rows_are_told_without_secrets_and_control_characters(tmp_path: Path) ->
     assert "1 failed, 1 completed" in runs.stdout
     assert "\x1b" not in runs.stdout
     assert ask(tmp_path, "history", "tasks", "--crew", "nobody").stdout == "no tasks\n"
+
+
+def test_people_read_words_and_programs_the_names_of_states() -> None:
+    row = {
+        "created_at": None, "run_id": "r", "status": "running", "duration_seconds": None, "crew": "blue", "goal": "",
+        "tasks": {"at_work": 1, "dead_lettered": 2},
+    }  # fmt: skip
+    assert ("1 at work, 2 dead lettered", "") in _run_cells(row)
 
 
 def test_a_page_that_is_not_the_last_names_the_next(tmp_path: Path) -> None:

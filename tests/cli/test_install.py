@@ -88,13 +88,21 @@ def test_a_dry_run_shows_everything_and_does_nothing(tmp_path: Path) -> None:
         f"would be written: {tmp_path}/.config/crewd/crewd.toml",
         "would run: systemctl --user daemon-reload",
         "systemctl --user enable --now crewd",
-        "loginctl enable-linger",
+        "loginctl enable-linger ",
+        "if refused: sudo loginctl enable-linger ",
         "journalctl --user -u crewd -f",
     ):
         assert words in told.stdout, words
     laid_out = json.loads(crewd("install", "--user", "--dry-run", "--json", folder=tmp_path).stdout)
     assert (laid_out["dry_run"], laid_out["unit"], laid_out["scope"]) == (True, str(path), "user")
     assert unit.is_ours(laid_out["text"])
+
+
+def test_the_settings_of_the_machine_are_never_given_to_an_account() -> None:
+    # systemd 252 gives the folder of ConfigurationDirectory= to User=, who could then speak for everybody's crewd.
+    lines = assets.asset("systemd/crewd@.service").read_text().splitlines()
+    assert "Environment=CONFIGURATION_DIRECTORY=/etc/crewd" in lines
+    assert not any(line.startswith("ConfigurationDirectory") for line in lines)
 
 
 def test_settings_that_are_there_are_kept(tmp_path: Path) -> None:

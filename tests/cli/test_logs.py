@@ -50,7 +50,39 @@ def test_an_attempt_and_a_stream_can_be_named(tmp_path: Path) -> None:
     contract = ended(b"old\n", b"new\n")
     assert logs(tmp_path, contract, "--attempt", "1").stdout == "old\n"
     assert logs(tmp_path, contract, "--stderr").stdout == "complaint\n"
-    assert logs(tmp_path, contract, "--attempt", "7").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("wrote", "remedy"),
+    [
+        ((b"1\n", b"2\n"), "r-1/a has no attempt 9; there are attempts 1 to 2: leave --attempt out for the newest"),
+        ((b"old\n",), "r-1/a has no attempt 9; there is only attempt 1: leave --attempt out for the newest"),
+        ((), "r-1/a has no attempt 9: none was started yet; `crewd why r-1` says why it waits"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--tail", "3"), ("-f",)])
+def test_who_asks_for_an_attempt_that_never_was_is_told_which_there_are(
+    tmp_path: Path, wrote: tuple[bytes, ...], remedy: str, more: tuple[str, ...]
+) -> None:
+    contract = ended(*wrote) if wrote else Contract({RUN: managed("queued", task("a", "waiting")), OUTPUT: output()})
+    result = logs(tmp_path, contract, "--attempt", "9", *more)
+    assert (result.exit_code, result.stderr.strip()) == (3, f"crewd: {remedy}")
+
+
+def test_an_attempt_of_which_nothing_is_kept_is_told_apart_from_one_that_never_was(tmp_path: Path) -> None:
+    body = managed("completed", task("a", "completed", attempt(1), attempt(2)))
+    result = logs(tmp_path, Contract({RUN: body, OUTPUT: output()}), "--attempt", "1")
+    assert result.exit_code == 3
+    assert "nothing is kept of attempt 1 of r-1/a in" in result.stderr
+    assert "tasks.keep_days" in result.stderr
+
+
+def test_without_a_daemon_the_ledger_says_which_attempts_there_are(tmp_path: Path) -> None:
+    write_managed(tmp_path)
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    asked = crewd("logs", "r-1", "build", "--attempt", "9", "--state-dir", str(tmp_path), folder=tmp_path)
+    assert asked.exit_code == 3
+    assert "r-1/build has no attempt 9; there " in asked.stderr
 
 
 @pytest.mark.parametrize(("lines", "printed"), [(0, ""), (1, "4"), (2, "3\n4"), (4, "1\n2\n3\n4"), (9, "1\n2\n3\n4")])

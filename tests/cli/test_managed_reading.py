@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from crewd.cli.managed_run import as_whole
 from crewd.model.failure import ErrorClass
 from tests.cli.contract import Contract, attempt, letter, managed, serving, task
 from tests.cli.managed_ledger import write_managed
@@ -71,6 +72,31 @@ def test_what_agents_do_resumed_and_used_is_told(tmp_path: Path) -> None:
     assert {"running: in Bash for 16s", "agent claude 2.1.3, model m-1", "session s-1"} <= set(explain)
     as_json = json.loads(ask(tmp_path, {MANAGED: whole}, "why", "r-1", "--json").stdout)
     assert as_json["agents"] == [{"task": "works", "does": "in Bash for 16s"}]
+
+
+def test_the_head_of_a_run_is_of_the_moment_of_its_tasks(tmp_path: Path) -> None:
+    """Two questions are asked, and the run may end in between."""
+    worker = {
+        "level": "stale", "reason": "silent", "because": "", "since": None, "silence_seconds": 9.0, "wedge": None,
+        "progress_at": None, "held_by": "", "remedy": "", "tool": "",
+        "process": {"state": "alive", "why": "", "pid": 1},
+    }  # fmt: skip
+    seen = {**as_whole(managed("failed")), "worst_level": "stale", "task_counts": {"running": 2}}
+    seen["tasks"] = [
+        {"task_id": name, "status": "running", "status_text": "running", "attempt": 1, "error": "", "worker": worker}
+        for name in ("a", "b")
+    ]
+    now = managed("running", task("a", "completed", attempt(1, None)), task("b", "running"))
+    routes = {RUN: seen, MANAGED: now}
+    told = json.loads(ask(tmp_path, routes, "show", "r-1", "--json").stdout)
+    assert (told["status"], told["status_text"], told["managed"]["status"]) == ("running", "running", "running")
+    assert told["task_counts"] == {"completed": 1, "running": 1}
+    assert [(each["status"], each["worker"] is None) for each in told["tasks"]] == [
+        ("completed", True),
+        ("running", False),
+    ]
+    lines = [" ".join(line.split()) for line in ask(tmp_path, routes, "show", "r-1").stdout.splitlines()]
+    assert "r-1 blue · managed · running" in lines
 
 
 def test_show_of_the_ledger_tells_the_same(tmp_path: Path) -> None:

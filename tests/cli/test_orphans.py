@@ -124,6 +124,10 @@ def test_a_recorded_worker_is_proven_by_the_time_of_its_start_and_a_reused_pid_i
         spawned = {"phase": "child-spawned", "childPid": worker.pid, "updatedAt": rfc3339(time.time())}
         crew = crew_with(tmp_path, ENDED, "failed", {**record, "checkpoint": spawned})
         assert worker.pid in pids(listed(tmp_path)[1])
+        settings = tmp_path / "crewd.toml"
+        settings.write_text('[sources]\nprocesses = "elsewhere"\n')
+        # A bare pid of another container may be anybody's here.
+        assert worker.pid not in pids(listed(tmp_path, "--config", str(settings))[1])
         spawned["updatedAt"] = rfc3339(before - 30)
         crew.tasks({**record, "startedAt": rfc3339(before - 60), "checkpoint": spawned}, run_id=ENDED)
         assert worker.pid not in pids(listed(tmp_path)[1])

@@ -154,6 +154,18 @@ def test_events_begin_with_the_newest_or_after_a_number(tmp_path: Path) -> None:
         assert [json.loads(line)["seq"] for line in result.stdout.splitlines()] == [101, 102, 103]
 
 
+def test_events_of_one_task_are_chosen_from_by_the_daemon_and_in_the_ledger(tmp_path: Path) -> None:
+    write_ledger(
+        tmp_path, events=[msgspec.structs.replace(event(seq), task_id=f"t{seq % 3}") for seq in range(1, 1401)]
+    )
+    for more in ((), ("--after", "0", "--limit", "20"), ("--limit", "450")):
+        for result in both(tmp_path, "events", "--json", "--task", "t2", *more):
+            told = [json.loads(line) for line in result.stdout.splitlines()]
+            assert {each["task_id"] for each in told} == {"t2"}
+            assert len(told) == (450 if "450" in more else 20)
+            assert (told[0]["seq"] == 2) is ("--after" in more)
+
+
 def test_more_of_the_newest_events_than_one_answer_holds_are_shown(tmp_path: Path) -> None:
     write_ledger(tmp_path, events=[event(seq) for seq in range(1, 2501)])
     for result in both(tmp_path, "events", "--json", "--limit", "1500"):

@@ -40,6 +40,18 @@ def test_settings_that_are_refused_leave_with_78_and_every_complaint(tmp_path: P
     ]
 
 
+def test_the_daemon_is_found_by_settings_that_are_refused(tmp_path: Path) -> None:
+    """It must hear of them: its metric and its status are what tells everybody else."""
+    state, file = tmp_path / "state", tmp_path / ".config/crewd/crewd.toml"
+    for folder in (state, file.parent):
+        folder.mkdir(parents=True)
+    file.write_text(f'[http]\nprot = 1\n[ledger]\nfolder = "{state}"\n')
+    detail = {"code": "reload_failed", "path": "x", "message": "heard by the daemon", "next_action": ""}
+    with serving(state, Contract({ROUTE: (409, refusal("reload_failed", "the old ones stay", detail))})):
+        told = crewd("reload", folder=tmp_path)
+    assert told.exit_code == 78 and "heard by the daemon" in told.stderr
+
+
 def test_no_daemon_is_69_unless_the_settings_themselves_are_what_is_wrong(tmp_path: Path) -> None:
     assert crewd("reload", "--state-dir", str(tmp_path), folder=tmp_path).exit_code == 69
     file = tmp_path / "crewd.toml"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crewd.cli import runbook
-from crewd.host.runbooks import find, runbooks, sections
+from crewd.host.runbooks import Section, find, runbooks, sections
 from tests.cli.world import crewd
 
 TEXT = """# Runbooks
@@ -29,7 +29,9 @@ crewd doctor
 
 - start it
 
-See [the other](#crewdworkerdead)
+See [the other](#crewdworkerdead) and [the web](https://prometheus.io/)
+
+> ## CrewdQuoted
 
 ## CrewdWorkerDead
 
@@ -80,11 +82,25 @@ def test_a_typing_error_is_answered_with_what_was_meant(tmp_path: Path) -> None:
     assert result.exit_code == 3 and "names them all" in result.stderr and "\x1b" not in result.stderr
 
 
+def test_an_installation_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise FileNotFoundError("runbooks.md: missing from this installation; install crewd again")
+
+    monkeypatch.setattr(runbook, "runbooks", missing)
+    result = crewd("runbook", "CrewdDown", folder=tmp_path)
+    assert result.exit_code == 1 and "install crewd again" in result.stderr
+
+
 def test_on_a_terminal_it_is_laid_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
     runbook.show(sections(TEXT)[0])
     shown = capsys.readouterr().out
     shown = re.sub(r"\x1b\[[\d;]*m", "", shown)
-    assert "CrewdDown" in shown and "• start it" in shown and "See the other" in shown
+    assert "CrewdDown" in shown and "• start it" in shown
+    assert "See the other and the web (https://prometheus.io/)" in " ".join(shown.split())
     assert not re.search(r"\*\*|```|crewdworkerdead", shown)
+    # Lines longer than that are hard to read, however wide the terminal.
+    monkeypatch.setenv("COLUMNS", "300")
+    runbook.show(Section("CrewdDown", "## CrewdDown\n\n" + "word " * 100))
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100 + len("\x1b[0m") * 4

@@ -133,6 +133,7 @@ def test_a_file_that_was_named_and_is_missing_is_refused(tmp_path: Path, environ
         (b'[http]\nhost = "x', "crewd.toml:2:"),
         (b"[http]\nport=1\nport=2\n", "crewd.toml:3:"),
         (b"\xff\xfe", "crewd.toml: is not UTF-8"),
+        (b"[sources]\nroots = " + b"[" * 3000, "crewd.toml: has tables or lists within each other without end"),
     ],
 )
 def test_bad_toml_is_told_with_file_line_and_column(tmp_path: Path, data: bytes, words: str) -> None:
@@ -265,6 +266,23 @@ def test_an_address_that_others_reach_needs_a_word_about_the_proxy_in_front(host
     with pytest.raises(SettingsError, match=r"behind_proxy"):
         load(None, {}, {"http.host": host})
     assert load(None, {}, {"http.host": host, "http.behind_proxy": True}).settings.http.host == host
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[sources]\nroots = ["/x", "~nemo-nobody/x"]', "sources.roots"),
+        ('[sources]\nbeat_roots = ["/x\\u0000y"]', "sources.beat_roots"),
+        *((f'[{group}]\nfolder = "~nemo-nobody/x"', f"{group}.folder") for group in ("ledger", "sinks", "tasks")),
+        ('[secrets]\nfolder = "~nemo-nobody/x"', "secrets.folder"),
+        ('[tasks]\ninbox = "~nemo-nobody/x"', "tasks.inbox"),
+        ('[dead_man]\nfile = "~nemo-nobody/x"', "dead_man.file"),
+        ('[recovery.overrides.a]\nroot = "~nemo-nobody/x"', "recovery.overrides.a.root"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_told_when_the_settings_are_read(tmp_path: Path, text: str, key: str) -> None:
+    (found,) = complaints(tmp_path, text)
+    assert found.startswith(f"crewd.toml: {key}: '") and found.endswith("(write the whole path)")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])

@@ -61,13 +61,18 @@ def test_an_address_and_headers_come_from_the_credentials_folder(tmp_path: Path)
             'kind = "command"\nurl = "https://h/"\nquiet_hours = "x"',
             ["command is empty", "url and headers mean nothing", "quiet_hours 'x'"],
         ),
+        ('url = "https://h/"\nlabels = ["job=crewd"]', ["labels mean nothing but to a webhook"]),
         ('kind = "log"\nlabels = ["job=crewd"]', ["labels mean nothing but to a webhook of the format alertmanager"]),
         (
-            'url = "https://h/"\nformat = "alertmanager"\nlabels = ["job", "a-b=c", "run=x"]',
+            'url = "https://h/"\nformat = "alertmanager"\n'
+            'labels = ["job", "a-b=c", "run=x", "k=1", "k=2", "y=", "z=\\u0007"]',
             [
                 "label 'job' is none",
                 "label 'a-b=c' is none",
                 "label 'run' is set by crewd itself",
+                "label 'k' is given twice",
+                "label 'y=' is none",
+                "label 'z=",
                 'write "name=value"',
             ],
         ),

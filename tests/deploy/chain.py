@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from rich.console import Console
 from rich.text import Text
@@ -115,6 +116,13 @@ class Chain:
         answer = ask(f"{self.prometheus.url}/api/v1/alerts")
         alerts = answer["data"]["alerts"] if answer else ()
         return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
+
+    def fired_together(self, one: str, other: str) -> bool:
+        """Whether two alerts fired at one time, within the last two minutes."""
+        fires = 'ALERTS{{alertstate="firing", alertname="{}"}}'.format
+        both = f"count_over_time(({fires(one)} and on () {fires(other)})[2m:1s])"
+        answer = ask(f"{self.prometheus.url}/api/v1/query?{urlencode({'query': both})}")
+        return bool(answer and answer["data"]["result"])
 
     def close(self) -> None:
         self.crewd.stop()

@@ -29,8 +29,10 @@ echo "== nothing was started or enabled"
 is ActiveState inactive
 [ "$(systemctl is-enabled crewd@ann)" = disabled ] || fail "it is enabled"
 echo "== started when asked"
+systemctl enable crewd@ann || fail "not enabled"
 systemctl start crewd@ann || fail "no start"
 systemctl show -p StatusText crewd@ann
+[ ! -e /etc/crewd ] || [ "$(stat -c %U /etc/crewd)" = root ] || fail "settings that count for everybody belong to ann"
 ann 'printf "[[tasks]]\nid = \"long\"\ncommand = [\"sh\", \"-c\", \"sleep 30; echo outlived\"]\n" >long.toml'
 ann 'crewd submit -q long.toml >id' || fail "not submitted"
 for _ in 1 2 3 4 5 6 7 8 9 10; do ann 'crewd show $(cat id)' | grep -q '^running' && break; sleep 1; done
@@ -52,7 +54,9 @@ dpkg --remove crewd || fail "not removed"
 is ActiveState inactive
 [ ! -e /opt/crewd ] || fail "something is left of /opt/crewd"
 [ -f /var/lib/crewd/ann/ledger.sqlite3 ] || fail "the ledger is gone"
+[ -n "$(find /etc/systemd/system -name 'crewd@ann.service')" ] || fail "what was enabled is forgotten before the purge"
 dpkg --purge crewd
+[ -z "$(find /etc/systemd/system -name 'crewd@ann.service')" ] || fail "what was enabled leads nowhere"
 [ -f /var/lib/crewd/ann/ledger.sqlite3 ] || fail "the ledger is gone"
 echo "== everything held"
 PROBE

@@ -19,7 +19,7 @@ from crewd.host import assets
 PROMETHEUS = shutil.which("prometheus")
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 AMTOOL = shutil.which("amtool")
-PATIENCE = 30.0  # seconds
+PATIENCE = 90.0  # seconds; who succeeds early waits for none of it, and a busy machine needs some
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 DURATION = re.compile(r"(\d+)([smhdw])")
 DURATION_RUN = re.compile(r"(?:\d+[smhdw])+")  # 1h30m
@@ -156,7 +156,7 @@ class Served:
     def close(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

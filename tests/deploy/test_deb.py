@@ -51,6 +51,21 @@ def test_nothing_is_started_and_no_state_is_taken_away() -> None:
     assert "stop" not in SCRIPTS[0].read_text()
 
 
+# What dpkg tells its scripts: dpkg(1), "Internal environment".
+OF_DPKG = {"DPKG_MAINTSCRIPT_PACKAGE", "DPKG_MAINTSCRIPT_ARCH", "DPKG_MAINTSCRIPT_NAME", "DPKG_ROOT"}
+
+
+def test_scripts_ask_for_nothing_that_dpkg_does_not_tell() -> None:
+    assert {name for script in SCRIPTS[:3] for name in re.findall(r"\bDPKG_\w+", script.read_text())} <= OF_DPKG
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="its systemd would be told to read its units anew")
+@pytest.mark.parametrize(("former", "told"), [((), False), (("",), False), (("0.0.9-1",), True)])
+def test_only_who_had_a_former_crewd_is_told_how_to_change_over(former: tuple[str, ...], told: bool) -> None:
+    done = subprocess.run(["sh", SCRIPTS[0], "configure", *former], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and ("crewd handover" in done.stdout) is told
+
+
 def test_the_control_file_is_one(build: ModuleType) -> None:
     given = {
         "version": "1-1",

@@ -87,6 +87,9 @@ NOT_MINE: dict[str, Any] = {"mine": False, "marks_found": ()}
         (claim(pid_namespace=2), None, HIDDEN, "pid namespace"),
         (claim(pid_namespace=2), facts(), HIDDEN, "pid namespace"),
         (claim(local=False), None, HIDDEN, "network filesystem"),
+        # two machines, or two containers, that bear one name
+        (claim(host="a", boot_id="boot-1", local=False), None, HIDDEN, "network filesystem"),
+        (claim(host="a", boot_id="boot-1", local=False, pid_namespace=1), facts(), HIDDEN, "network filesystem"),
         (claim(local=False), facts(**NO_MARKS_FOUND), HIDDEN, "network filesystem"),
         (claim(), facts(visible=False, letter="?", **NOT_MINE), HIDDEN, "may not be seen"),
     ],
@@ -141,6 +144,8 @@ def test_what_is_said_to_live_elsewhere_is_seen_only_where_its_record_names_this
 def test_where_not_even_the_own_namespace_can_be_read_every_process_is_elsewhere() -> None:
     blind = msgspec.structs.replace(HERE, sees=False, pid_namespace=0)
     assert recognise(claim(boot_id="boot-2", pid_namespace=0), None, None, blind).state is HIDDEN
+    nameless = msgspec.structs.replace(HERE, sees=False, boot_id="")
+    assert recognise(claim(boot_id="", pid_namespace=1), None, None, nameless).state is HIDDEN
 
 
 # --- what crewd saw itself outweighs what is written
@@ -160,6 +165,9 @@ def test_a_remembered_identity_outweighs_everything_written(claimed: ProcessClai
     unmarked = facts(marks_found=())
     assert recognise(claimed, unmarked, IDENTITY, HERE).state is ALIVE
     assert recognise(claimed, unmarked, OTHER, HERE).state is GONE
+    # It was of this machine, whatever filesystem its folder is on.
+    rebooted = msgspec.structs.replace(claimed, host="a", boot_id="boot-1", local=False)
+    assert recognise(rebooted, None, IDENTITY, HERE).state is GONE
 
 
 def test_another_process_with_the_same_pid_is_known_even_by_the_right_marks() -> None:

@@ -171,6 +171,9 @@ def test_where_processes_live_elsewhere_only_a_record_of_this_very_place_is_proo
     assert found(BEAT)
     assert not found(WORKER)
     assert not found(msgspec.structs.replace(BEAT, pid_namespace=None))
+    assert not found(msgspec.structs.replace(BEAT, boot_id=None))
+    blind = msgspec.structs.replace(blind, pid_namespace=0)
+    assert not found(msgspec.structs.replace(BEAT, pid_namespace=0)), "where the own one cannot be read, none is it"
 
 
 def test_neither_crewd_nor_what_is_above_it_is_ever_found() -> None:

@@ -7,7 +7,6 @@ shell reads it. Each row is a pattern that is looked for in the line; a row that
 NOT_RUN = {
     # Of crewd's own commands.
     r"^crewd serve": "the daemon that all lines ask is one; tests/end_to_end start others",
-    r"^crewd (status --watch|events -f|top)": "goes on until ^C; tests/cli",
     r"^crewd demo": "plays for minutes; tests/cli/test_demo.py, tests/cli/test_demo_agents.py",
     r"^crewd doctor --canary": "takes half a minute; tests/cli/test_doctor.py",
     r"^crewd handover": "ends the daemon that all lines ask; tests/end_to_end/test_managed_runs.py",
@@ -20,7 +19,6 @@ NOT_RUN = {
     # Of others.
     r"\bsudo\b": "changes the machine",
     r"^(systemctl|loginctl|journalctl)\b": "wants a booted systemd; tests/deploy boot one",
-    r"curl .*text/event-stream": "goes on until ^C; tests/end_to_end/test_stream.py",
     r"\b(podman|docker|kubectl) ": "wants an engine, or a cluster; make container",
     r"^python -m deploy\.grafana\.source": "draws the dashboards anew; tests/deploy",
     r"^make ": "sets up an environment; the tests themselves run by it",
@@ -32,15 +30,19 @@ NOT_RUN = {
     r"^(prometheus|prometheus-alertmanager|python3 receiver\.py) ": "goes on; tests/end_to_end/test_alert_chain.py",
     r"^kill |^cd && rm ": "ends and takes away what was begun above",
     r"^amtool (silence|alert)\b": "wants an Alertmanager that runs; tests/end_to_end/test_alert_chain.py",
-    r"^tail .*-[fF] ": "goes on until ^C; tests of the daily files tail them over midnight",
+    r"^tail -f alerts.txt": "waits for what a receiver writes; tests/end_to_end/test_alert_chain.py",
     r"^lnav ": "fills a screen, or installs into a home; tests/deploy",
 }
+
+# What goes on until ^C: it is run until it says something, and ended.
+FOLLOWS = (r"^crewd (status --watch|events -f)", r"^tail .*-F ", r"curl .*text/event-stream")
 
 # What is run, and may leave with something else than 0.
 LEAVES_WITH = {
     r"^crewd doctor": ({0, 1}, "1 where this machine lacks something"),
     r"^crewd (wait|run|why) ": ({0, 1}, "1 where the run has failed"),
     r"^crewd cancel RUN": ({0, 77}, "77 where the run has ended"),
+    r"^crewd history prune ": ({77}, "only says what would go"),
     r"^crewd incidents snooze crewd budget": ({3}, "no budget is spent here"),
     r"^crewd submit .*--dry-run": ({0}, "nothing is begun"),
 }

@@ -17,7 +17,7 @@ import yaml
 
 from tests.docs.lines import commands, complaint, lines, programs
 from tests.docs.pages import PAGES, ROOT, Block, blocks
-from tests.docs.reasons import LEAVES_WITH, NOT_RUN, STAND_INS
+from tests.docs.reasons import FOLLOWS, LEAVES_WITH, NOT_RUN, STAND_INS
 from tests.docs.world import Outcome, World, with_names, world
 
 pytestmark = pytest.mark.xdist_group("docs")  # one daemon for all pages
@@ -38,7 +38,7 @@ HARMLESS = {
     "printf",
     "umask",
 }
-HARMLESS |= {"amtool", "promtool", "sort", "uniq", "zcat"}
+HARMLESS |= {"amtool", "promtool", "sort", "sqlite3", "tail", "uniq", "zcat"}
 BUILT_IN = {"cd", "crewd", "umask"}
 NOTHING_MATCHED = 3
 PATIENCE = 10.0
@@ -72,7 +72,7 @@ def is_run(line: str) -> bool:
 def test_every_command_of_a_page_works(page: str, shared: World, tmp_path: Path) -> None:
     home = tmp_path
     write_files(page, home, shared.daemon.state / "logs")
-    names = shared.names(re.sub(r"\W", " ", page))
+    names = shared.names(page, "\n".join(block.text for block in of_language(page, "sh")))
     where = home
     wrong: list[str] = []
     missing: set[str] = set()
@@ -87,6 +87,10 @@ def test_every_command_of_a_page_works(page: str, shared: World, tmp_path: Path)
                 where = Path(where, Path(shlex.split(line, comments=True)[1].replace("~", str(home))))
                 if where.is_dir():
                     (where / "worker.pid").write_text(str(shared.idle.pid))
+                continue
+            if any(re.search(pattern, line) for pattern in FOLLOWS):
+                if not shared.follow(with_names(line, names), home, where):
+                    wrong.append(f"{page}:{block.line + 1 + number}: {line}\n  says nothing")
                 continue
             outcome = run(line, shared, names, home, where)
             expected = LEAVES_WITH[row(LEAVES_WITH, line)][0] if row(LEAVES_WITH, line) else {0}

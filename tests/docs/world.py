@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,7 @@ from tests.end_to_end.running import crewd as serving
 ENDED = {"completed", "dead_lettered", "skipped", "cancelled"}
 SHIPPED_ADDRESS = "127.0.0.1:9464"
 LINE_SECONDS = 30.0
+RUN_WORDS = re.compile(r"\b(?:RUN|TASK|KEY|F)\b")
 
 
 # The run that stands for RUN: one task succeeds, two are given up for causes of their own, one is left out.
@@ -63,8 +66,13 @@ class World:
         self.address = daemon.get("/api/v1/status") and (daemon.state / "daemon.json").read_text()
         self.address = re.search(r"http://([\d.]+:\d+)", self.address)[1]  # type: ignore[index]  # the daemon is ready
 
-    def names(self, word: str) -> dict[str, str]:
-        """Make a run with causes of its own, and say what the words in capitals of the pages stand for."""
+    def names(self, page: str, lines: str) -> dict[str, str]:
+        """Say what the words in capitals stand for in these lines; a run is made where they speak of one."""
+        fixed = {"STATE": str(self.daemon.state), "NAME": "ann", "TEXT": "because", SHIPPED_ADDRESS: self.address}
+        return {**self._run_names(re.sub(r"\W", " ", page)), **fixed} if RUN_WORDS.search(lines) else fixed
+
+    def _run_names(self, word: str) -> dict[str, str]:
+        """Make a run with causes of its own, and name it."""
         for scope in ([], ["--executor", "claude"]):  # what the page before may have closed
             self.crewd(["resume", *scope], self.folder)
         run_id = submit(self.daemon, run_file(word))
@@ -78,10 +86,6 @@ class World:
             "TASK": "test",
             "KEY": f"{run_id}/spoiled",
             "F": prints[1],
-            "STATE": str(self.daemon.state),
-            "NAME": "ann",
-            "TEXT": "because",
-            SHIPPED_ADDRESS: self.address,
         }
 
     def environ(self, home: Path) -> dict[str, str]:
@@ -114,6 +118,26 @@ class World:
             check=False,
         )
         return Outcome(done.returncode, done.stdout.decode(errors="replace"))
+
+    def follow(self, line: str, home: Path, where: Path) -> bytes:
+        """Run one line that goes on until ^C until it says something on stdout, and end it; b"" where it does not."""
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", line],
+            cwd=where,
+            env=self.environ(home),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        try:
+            told, _, _ = select.select([process.stdout], [], [], LINE_SECONDS)
+            return os.read(process.stdout.fileno(), 4096) if told else b""
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # its leader is not reaped yet: the number is its own
+            process.wait()
+            process.stdout.close()
 
 
 def with_names(text: str, names: Mapping[str, str]) -> str:

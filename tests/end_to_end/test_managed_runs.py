@@ -54,6 +54,27 @@ def test_a_run_ends_right_although_crewd_is_killed_in_the_middle(tmp_path: Path)
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_a_run_has_ended_for_everybody_who_asks_as_soon_as_its_tasks_have(tmp_path: Path) -> None:
+    """The next round is a minute away, but for one a second after something happened."""
+    with crewd(tmp_path / "state", tmp_path, CREWD_PATROL__INTERVAL="60s") as running:
+        running.wait_ready()
+        for _ in range(3):
+            run_id = submit(running, {"name": "short", "tasks": [shell("a", "true"), shell("b", "true")]})
+            while "running" in (seen := told_by(running, run_id)) or "queued" in seen:
+                assert len(set(seen)) == 1 or told_by(running, run_id) != seen, f"they differ, and go on to: {seen}"
+            assert seen == ("completed", "completed", "completed")
+
+
+def told_by(running: Crewd, run_id: str) -> tuple[str, ...]:
+    """How a run stands by what is told of it, of its tasks, and of all runs."""
+    tasks = set(states(running, run_id).values())
+    going = tasks & {"waiting", "starting", "running", "ending", "retry_wait"}
+    _, one = ask(running, "GET", f"/api/v1/runs/{run_id}")
+    _, every = ask(running, "GET", "/api/v1/runs")
+    listed = next(each["status"] for each in every["runs"] if each["run_id"] == run_id)
+    return (one["status"] if going else tasks.pop(), one["status"], listed)
+
+
 def test_sigterm_drains_and_what_it_stopped_is_tried_again(tmp_path: Path) -> None:
     go = tmp_path / "go"
     with crewd(tmp_path / "state", tmp_path, CREWD_TASKS__DRAIN_TIMEOUT="1s") as first:

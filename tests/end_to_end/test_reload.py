@@ -39,7 +39,8 @@ def test_a_reload_that_is_refused_stays_in_the_status_until_one_succeeds(tmp_pat
             start = hear("STATUS=starting: opens the ledger", "EXTEND_TIMEOUT_USEC=", "READY=1")
             assert any("STATUS=starting: looks at every run" in line for line in start)
             assert sum("EXTEND_TIMEOUT_USEC=" in line for line in start) == 2, "for the ledger, and for what follows"
-            hear("WATCHDOG_USEC=3000000")  # three rounds of a second: the unit allowed less
+            # Three rounds of a second, and a root that does not answer for look_timeout: the unit allowed less.
+            hear("WATCHDOG_USEC=33000000")
             config.write_text(
                 '[metrics]\nmax_crews = 7\n[heartbeat]\nstale_after = "5s"\n[patrol]\ninterval = "2s"\n'
             )

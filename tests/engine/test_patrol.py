@@ -384,6 +384,20 @@ def test_what_the_ledger_could_not_write_is_told_once_it_can_and_readiness_says_
     assert len(stage.told("run.discovered")) == 1
 
 
+def test_a_write_that_failed_for_somebody_else_is_told_also_where_the_patrol_has_nothing_to_write() -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.rounds(2)
+        stage.patrol.recorder.others_failed = lambda: "disk full" if stage.ledger.failing else ""
+        stage.ledger.failing = True
+        assert (await stage.rounds(2)).health.degraded == {"ledger": "disk full"}
+        stage.ledger.failing = False
+        await stage.rounds(1)
+        assert (await stage.rounds(1)).health.degraded == {}
+
+    stage = play(scene)
+    assert (len(stage.told("daemon.degraded")), len(stage.told("daemon.recovered"))) == (1, 1)
+
+
 def test_a_run_that_had_ended_before_crewd_came_is_one_event() -> None:
     async def scene(stage: Stage) -> None:
         stage.source.put(run(task(status=TaskStatus.COMPLETED), status=RunStatus.COMPLETED))

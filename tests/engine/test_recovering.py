@@ -16,9 +16,11 @@ from crewd.engine.recovery_forgetting import KEPT_MAX, forgettable
 from crewd.engine.recovery_options import RecoveryOptions, RecoveryRule
 from crewd.errors import NothingMatched, Refused, UsageProblem
 from crewd.host.operator_command import Ended
+from crewd.ledger.errors import LedgerDamaged
 from crewd.model.process import ProcessClaim
 from crewd.model.recovery import Cause, LogSeen, PlanState, RecoveryPlan, portrait
 from crewd.model.run import Run, RunStatus, TaskStatus
+from crewd.policy.recovery import plan_id_of
 from crewd.sources.pi_crew import PiCrewOptions, PiCrewSource
 from crewd.sources.pi_crew.last_event import last_event
 from tests.engine.stage import MARK, Stage, play, run, task
@@ -455,6 +457,58 @@ def test_settled_plans_are_let_go_of_and_none_is_ever_made_twice() -> None:
         stage.patrol.recovering.reload(OPTIONS)
         await stage.rounds(20)
         assert world.told() == ["planned", "declined", "planned"]  # so that it was the ledger's word
+
+    play(scene)
+
+
+def test_a_plan_that_is_damaged_in_the_ledger_costs_itself_aloud_and_no_other_run_its_plan() -> None:
+    async def scene(stage: Stage) -> None:
+        world = Scene(stage)
+        recovering = stage.patrol.recovering
+        broken: set[str] = set()
+
+        def was_planned(plan_id: str) -> bool:
+            if plan_id in broken:
+                raise LedgerDamaged(Path("/state/ledger.sqlite3"), f"the row {plan_id!r} is not what was written")
+            return False
+
+        recovering.was_planned = was_planned
+        other = world.run(run_id="other", folder="/crew/other")
+        broken.add(plan_id_of(world.run(), 7))
+        await world.begin()
+        stage.source.put(other)
+        await stage.seconds(60)
+        for pid in (RUNNER, WORKER):
+            stage.processes.kill(pid)
+        await stage.rounds(5)
+        assert [plan.run_id for plan in recovering.plans.values()] == ["other"]
+        degraded = stage.patrol.picture.snapshot.health.degraded["recovery"]
+        assert all(each in degraded for each in (*broken, "/state/ledger.sqlite3", "restore"))
+        assert not stage.patrol.defects
+        broken.clear()  # somebody mended the file
+        await stage.rounds(3)
+        assert {plan.run_id for plan in recovering.plans.values()} == {"other", world.run().run_id}
+        assert "recovery" not in stage.patrol.picture.snapshot.health.degraded
+
+    play(scene)
+
+
+def test_what_is_said_of_a_damaged_plan_ends_with_its_run() -> None:
+    async def scene(stage: Stage) -> None:
+        world = Scene(stage)
+
+        def damaged(plan_id: str) -> bool:
+            raise LedgerDamaged(Path("/state/ledger.sqlite3"), plan_id)
+
+        stage.patrol.recovering.was_planned = damaged
+        await world.begin()
+        for pid in (RUNNER, WORKER):
+            stage.processes.kill(pid)
+        await stage.rounds(5)
+        assert "recovery" in stage.patrol.picture.snapshot.health.degraded
+        stage.source.put(world.run(1, RunStatus.CANCELLED))
+        await stage.rounds(3)
+        assert "recovery" not in stage.patrol.picture.snapshot.health.degraded
 
     play(scene)
 

@@ -165,6 +165,21 @@ def test_a_process_of_another_user_exists_and_keeps_its_secrets(processes: ProcP
     assert (facts.mine, facts.identity.pid_namespace, facts.io_chars) == (False, 0, None)
 
 
+def test_a_proc_of_another_pid_namespace_proves_nothing_and_gives_no_handle(tmp_path: Path) -> None:
+    """As after `nsenter -p` or `unshare -p` without a /proc of its own: its numbers are those of others."""
+    own = tmp_path / str(os.getpid())
+    own.mkdir()
+    (own / "stat").write_bytes(Path("/proc/self/stat").read_bytes())
+    (tmp_path / "self").symlink_to("1234567")
+    processes = ProcProcesses(proc=str(tmp_path))
+    facts = processes.facts(os.getpid())
+    assert facts is not None and not facts.visible
+    assert processes.pidfd(Identity(os.getpid(), own_start(ProcProcesses()), processes.boot_id(), 0)) is None
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    assert processes.facts(ended.pid) is None, "that a pid is gone is said by the kernel, not by /proc"
+
+
 def test_a_process_that_proc_hides_still_exists(tmp_path: Path) -> None:
     # An empty /proc: what hidepid=2 and ProtectProc=invisible make of other users' processes.
     hidden = ProcProcesses(proc=str(tmp_path))

@@ -18,7 +18,6 @@ from crewd.ledger.reader import Reader
 from crewd.ledger.summary import summary
 from crewd.model.history import OUTCOMES, TREND_SLOTS, AttemptRow, HistoryQuery, Quantiles, SummaryGroup
 from crewd.model.run import Usage
-from crewd.policy.summary import nearest_rank
 from tests.ledger.past import NOW, attempt, task, write_past
 
 HOUR = 3600.0
@@ -163,7 +162,13 @@ def _key(row: AttemptRow) -> tuple[str, ...]:
 
 def _quantiles(values: Iterator[float | None]) -> Quantiles:
     ordered = sorted(each for each in values if each is not None)
-    return Quantiles(len(ordered), nearest_rank(ordered, 50), nearest_rank(ordered, 95))
+    return Quantiles(len(ordered), _quantile(ordered, 50), _quantile(ordered, 95))
+
+
+def _quantile(ordered: list[float], percent: int) -> float | None:
+    """The smallest value that at least so many percent do not exceed, counted one by one."""
+    covered = (each for each in ordered if 100 * sum(other <= each for other in ordered) >= percent * len(ordered))
+    return next(covered, None)
 
 
 def test_a_task_that_completed_at_last_is_one_and_half_of_its_attempts(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """What the states of the tasks make of a run: nothing is settled while one can run, and the worst comes first."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crewd.model.managed import ManagedTask
+from crewd.model.managed import ManagedRun, ManagedTask
+from crewd.model.plan import RunPlan
 from crewd.model.run import RunStatus
-from crewd.policy.rollup import counts, roll_up
+from crewd.policy.rollup import counts, ended_at, roll_up, status_of
 from tests.policy.states import STATES, record, simply
 
 CAN_RUN = ["waiting", "starting", "running", "ending", "retry_wait"]
@@ -51,6 +53,26 @@ def test_a_run_that_began_is_not_queued_again() -> None:
     interrupted = simply("a", "waiting", attempts=(record(1, 0, interrupted=True),))
     assert roll_up([put_back, *run_of("waiting")]) is RunStatus.RUNNING
     assert roll_up([interrupted, *run_of("waiting")]) is RunStatus.RUNNING
+
+
+def test_a_run_that_was_cancelled_is_not_called_completed_for_what_was_done_before() -> None:
+    plan = RunPlan(run_id="r", crew="c", tasks=())
+    run = ManagedRun(plan, RunStatus.RUNNING, submitted_at=1.0)
+    tasks = run_of("completed", "cancelled")
+    cancelled = msgspec.structs.replace(run, cancelled=True)
+    assert status_of(run, tasks) is RunStatus.COMPLETED
+    assert status_of(cancelled, tasks) is RunStatus.CANCELLED
+    assert status_of(cancelled, run_of("completed")) is RunStatus.COMPLETED
+    assert status_of(cancelled, run_of("completed", "cancelled", "dead_lettered")) is RunStatus.FAILED
+
+
+def test_when_a_run_ended_is_what_was_written_of_it_or_what_its_last_task_says() -> None:
+    run = ManagedRun(RunPlan(run_id="r", crew="c", tasks=()), RunStatus.RUNNING, submitted_at=1.0)
+    tasks = run_of("completed", "completed")
+    assert ended_at(run, tasks, RunStatus.RUNNING) is None
+    assert ended_at(run, tasks, RunStatus.COMPLETED) == max(task.state.since for task in tasks)
+    assert ended_at(msgspec.structs.replace(run, ended_at=9.0), tasks, RunStatus.COMPLETED) == 9.0
+    assert ended_at(run, (), RunStatus.COMPLETED) == 1.0
 
 
 some = st.lists(st.sampled_from(sorted(STATES)), min_size=1, max_size=8)

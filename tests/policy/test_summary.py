@@ -10,7 +10,6 @@ from crewd.policy.summary import (
     GROUPS_SHOWN_MAX,
     group_names,
     laid_out,
-    nearest_rank,
     rank,
     success_rate,
     wilson,
@@ -50,20 +49,6 @@ def test_the_interval_holds_the_rate_and_stays_between_none_and_all(finished: in
     interval = wilson(successes, finished)
     assert interval is not None
     assert 0.0 <= interval[0] <= successes / finished <= interval[1] <= 1.0
-
-
-@pytest.mark.parametrize(
-    ("values", "p50", "p95"),
-    [
-        ([7], 7, 7),
-        ([7, 9], 7, 9),
-        (list(range(1, 21)), 10, 19),
-        (list(range(1, 101)), 50, 95),
-        ([], None, None),
-    ],
-)
-def test_quantiles_are_of_the_nearest_rank(values: list[float], p50: float | None, p95: float | None) -> None:
-    assert (nearest_rank(values, 50), nearest_rank(values, 95)) == (p50, p95)
 
 
 @given(st.integers(1, 100_000), st.integers(1, 100))

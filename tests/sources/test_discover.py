@@ -52,6 +52,12 @@ def test_two_spellings_of_one_folder_are_one_root(tmp_path: Path) -> None:
     ]
 
 
+def test_a_link_that_leads_to_itself_keeps_no_other_root_from_being_found(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    assert expand([f"{tmp_path}/*", f"{tmp_path}/loop"]) == [f"{tmp_path}/a", f"{tmp_path}/loop"]
+
+
 def test_a_crew_root_within_a_project_that_is_a_root_is_looked_at_once() -> None:
     assert without_nested(["/p", "/p/.crew", "/p/.pi/teams", "/q/.crew"]) == ["/p", "/q/.crew"]
 

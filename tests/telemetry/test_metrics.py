@@ -518,6 +518,13 @@ def test_series_of_workers_come_only_when_asked_for_and_are_capped() -> None:
     assert detailed.samples()[f'crewd_metric_series_dropped_total{{metric="{name}"}}'] == 2
 
 
+def test_a_worker_without_any_progress_is_told_since_it_was_first_seen() -> None:
+    silent = msgspec.structs.replace(worker("t"), progress_at=None, first_seen_at=NOW - 99)
+    detailed = World(per_worker=True, per_worker_max=3)
+    detailed.see(snapshot(view("r1", "blue", silent)))
+    assert detailed.samples()['crew_worker_last_progress_timestamp_seconds{run="r1",task="t"}'] == NOW - 99
+
+
 def test_options_out_of_bounds_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"metrics\.max_crews is 0"):
         MetricsOptions(max_crews=0)

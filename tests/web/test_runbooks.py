@@ -1,11 +1,15 @@
 """The runbooks as a page: anchors that alerts lead to, and nothing that a browser would load or run."""
 
+import asyncio
 import re
 
 import pytest
 
 from crewd.host.runbooks import runbooks, sections
+from crewd.web import runbooks as served
+from crewd.web.app import build_app
 from crewd.web.runbooks import as_html
+from tests.security.world import asked
 from tests.web.test_page import Read
 from tests.web.world import State, ask
 
@@ -50,8 +54,37 @@ def test_links_lead_somewhere_or_are_words() -> None:
 
 def test_nothing_becomes_markup_that_is_none_of_markdown() -> None:
     read = Read(as_html(TEXT))
-    assert not read.tags & {"script", "img", "b", "iframe", "style", "form"}
+    assert not read.tags & {"script", "img", "b", "iframe", "style", "form"} and "table" in read.tags
     assert "<script>alert(1)</script>" in " ".join(read.words)
+
+
+def test_a_heading_is_words_in_the_list_of_alerts_too() -> None:
+    read = Read(as_html('## <i>a</i> & "b"\n'))
+    assert "i" not in read.tags and " ".join(read.words).count('<i>a</i> & "b"') == 2
+    assert ids(as_html("## What to do, when-all_else fails?")) == ["what-to-do-when-all_else-fails"]
+
+
+def test_the_page_is_made_once_however_many_ask_and_again_where_it_was_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    def read() -> str:
+        made.append(TEXT)
+        if len(made) == 1:
+            raise FileNotFoundError("runbooks.md")
+        return TEXT
+
+    monkeypatch.setattr(served, "runbooks", read)
+
+    async def several() -> list[int]:
+        app, headers = build_app(State()), [("host", "127.0.0.1")]
+        first = await asked(app, "GET", "/runbooks", headers)
+        others = await asyncio.gather(*(asked(app, "GET", "/runbooks", headers) for _ in range(4)))
+        return [first.status, *(each.status for each in others)]
+
+    assert asyncio.run(several()) == [503, 200, 200, 200, 200]
+    assert len(made) == 2
 
 
 def test_the_shipped_page_is_served_with_every_alert(tmp_path: object) -> None:

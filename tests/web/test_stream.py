@@ -265,21 +265,24 @@ def test_a_stream_that_wants_little_says_how_far_it_has_looked() -> None:
         ("run=r1&crew=red", [4]),
         ("run=r1&type=run.failed", [2]),
         ("crew=green", []),
+        ("task=t1", [3, 4]),
+        ("task=t1&run=r1", [4]),
+        ("task=t1&crew=blue", []),
     ],
 )
 @pytest.mark.parametrize("live", [False, True])
-def test_streams_are_chosen_from_by_type_run_and_crew(query: str, expected: list[int], live: bool) -> None:
+def test_streams_are_chosen_from_by_type_run_crew_and_task(query: str, expected: list[int], live: bool) -> None:
     rows = [
-        ("run.started", "r1", "blue"), ("run.failed", "r1", "blue"), ("task.started", "r2", "red"),
-        ("task.started", "r1", "red"), ("run.failed", "r2", "red"),
+        ("run.started", "r1", "blue", ""), ("run.failed", "r1", "blue", ""), ("task.started", "r2", "red", "t1"),
+        ("task.started", "r1", "red", "t1"), ("run.failed", "r2", "red", ""),
     ]  # fmt: skip
 
     async def story(world: World) -> None:
         if live:
             listener = world.listen(f"/api/v1/events?after=0&{query}")
             await listener.until(lambda each: each.text)
-        for type, run_id, crew in rows:
-            world.record(type=type, run_id=run_id, crew=crew)
+        for type, run_id, crew, task_id in rows:
+            world.record(type=type, run_id=run_id, crew=crew, task_id=task_id)
         if not live:
             listener = world.listen(f"/api/v1/events?after=0&{query}")
         await asyncio.sleep(1)

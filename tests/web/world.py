@@ -48,6 +48,7 @@ class History:
         run_id: str = "",
         newest_first: bool = False,
         crew: str = "",
+        task_id: str = "",
     ) -> list[Event]:
         chosen = [
             each
@@ -56,6 +57,7 @@ class History:
             and (not types or each.type in types)
             and (not run_id or each.run_id == run_id)
             and (not crew or each.crew == crew)
+            and (not task_id or each.task_id == task_id)
         ]
         return (chosen[::-1] if newest_first else chosen)[:limit]
 

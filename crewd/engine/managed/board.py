@@ -75,6 +75,7 @@ class Board:
     fresh: dict[Key, Ready] = field(default_factory=dict)  # of these: who is not yet known to the engine of work
     due: dict[Key, Due] = field(default_factory=dict)
     at_work: dict[Key, ManagedTask] = field(default_factory=dict)
+    version: int = 0  # grows with every change of anything
     _by_key: dict[Key, Offered] = field(default_factory=dict)
     # At work, by executor, concurrency key, run and circuit: kept with every change, for every turn asks.
     _executors: Counter[str] = field(default_factory=Counter)
@@ -95,6 +96,7 @@ class Board:
         missing = {plan.task_id: len(set(plan.depends_on)) for plan in run.plan.tasks}
         entry = RunEntry(run, self._orders, {}, plans, places, dependents, missing)
         self.runs[run.plan.run_id] = entry
+        self.version += 1
         # First what is done, so that whoever depends on it is seen to be ready.
         for task in sorted(tasks.values(), key=lambda task: not isinstance(task.state, Completed)):
             self.put(task)
@@ -109,6 +111,7 @@ class Board:
         before = entry.tasks.get(task.task_id)
         entry.tasks[task.task_id] = task
         entry.version += 1
+        self.version += 1
         if before is not None:
             entry.counts[name_of(before.state)] -= 1
         entry.counts[name_of(task.state)] += 1
@@ -138,6 +141,7 @@ class Board:
         entry = self.runs[run.plan.run_id]
         entry.run = run
         entry.version += 1
+        self.version += 1
         is_ended = run.plan.run_id in self.ended
         if run.status in RUN_ENDED and not is_ended:
             self.ended.append(run.plan.run_id)
@@ -184,6 +188,7 @@ class Board:
         for run_id in gone:
             self.ended.remove(run_id)
             del self.runs[run_id]
+        self.version += len(gone)
         return gone
 
     def active(self) -> Iterator[RunEntry]:

@@ -28,12 +28,12 @@ from crewd.ledger.errors import LedgerError, LedgerFailed
 from crewd.model.action import Start
 from crewd.model.event import Event
 from crewd.model.failure import ErrorClass, Failure
-from crewd.model.managed import Cancelled, ManagedRun, ManagedTask, Pause, RetryWait
+from crewd.model.managed import ManagedRun, ManagedTask, Pause, RetryWait
 from crewd.model.moment import Reading
 from crewd.model.plan import TaskPlan
 from crewd.model.run import RUN_ENDED, RunStatus
 from crewd.model.work import Conflict, Item, Lease, Unavailable
-from crewd.policy.rollup import roll_up
+from crewd.policy.rollup import status_of
 from crewd.policy.schedule import REASONS_MAX, Slots, choose_in_order, fate
 
 REST_MAX = 1.0  # seconds between two turns, whatever happens
@@ -199,13 +199,7 @@ class Scheduler:
         if not changed and runs and status is RunStatus.RUNNING:
             return None
         tasks = entry.tasks | {task.task_id: task for task in changed}
-        after = roll_up(tasks.values())
-        if (
-            entry.run.cancelled
-            and after is RunStatus.COMPLETED
-            and any(isinstance(t.state, Cancelled) for t in tasks.values())
-        ):
-            after = RunStatus.CANCELLED
+        after = status_of(entry.run, tasks.values())
         if after is status:
             return None
         ended = after in RUN_ENDED

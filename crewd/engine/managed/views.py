@@ -27,7 +27,8 @@ from crewd.model.managed import (
 )
 from crewd.model.moment import rfc3339
 from crewd.model.plan import Mode, TaskPlan
-from crewd.model.run import Expectation, Run, Task
+from crewd.model.run import Expectation, Run, RunStatus, Task
+from crewd.policy.rollup import ended_at, status_of
 from crewd.sources.managed.source import Watched
 from crewd.telemetry.plain_text import span
 
@@ -36,20 +37,27 @@ SILENT = Signs()
 
 
 def run_view(entry: RunEntry) -> Run:
-    """The run as every other runtime's runs are shown."""
+    """The run as every other runtime's runs are shown: its status as these tasks make it."""
     run = entry.run
+    status = status_of(run, entry.tasks.values())
     return Run(
         run_id=run.plan.run_id,
         runtime=RUNTIME,
         crew=run.plan.crew,
-        status=run.status,
-        status_text=run.status.value,
+        status=status,
+        status_text=status.value,
         folder=run.plan.source,
         tasks=tuple(task_view(entry.tasks[task_id], plan) for task_id, plan in entry.plans.items()),
         goal=run.plan.name,
         created_at=run.submitted_at,
-        updated_at=run.ended_at or max((task.state.since for task in entry.tasks.values()), default=run.submitted_at),
+        updated_at=updated_at(entry, status),
     )
+
+
+def updated_at(entry: RunEntry, status: RunStatus) -> float:
+    """Say when something last became of a run of this status, wall time."""
+    latest = max((task.state.since for task in entry.tasks.values()), default=entry.run.submitted_at)
+    return ended_at(entry.run, entry.tasks.values(), status) or latest
 
 
 def task_view(task: ManagedTask, plan: TaskPlan) -> Task:
@@ -113,6 +121,8 @@ def details(
 
     `agents`: what those at work show of themselves.
     """
+    status = status_of(run, tasks.values())
+    ended = ended_at(run, tasks.values(), status)
     counts: dict[str, int] = {}
     for task in tasks.values():
         counts[name_of(task.state)] = counts.get(name_of(task.state), 0) + 1
@@ -122,11 +132,11 @@ def details(
         "crew": run.plan.crew,
         "name": run.plan.name,
         "labels": dict(run.plan.labels),
-        "status": run.status.value,
+        "status": status.value,
         "key": run.key,
         "source": run.plan.source,
         "submitted_at": rfc3339(run.submitted_at),
-        "ended_at": rfc3339(run.ended_at) if run.ended_at is not None else None,
+        "ended_at": rfc3339(ended) if ended is not None else None,
         "submitted_by": run.actor,
         "counts": counts,
         "tasks": [

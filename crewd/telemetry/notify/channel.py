@@ -72,6 +72,7 @@ class Position(msgspec.Struct, frozen=True):
     told: dict[str, float | Told] = {}
     held: list[str] = []  # keys of open incidents that are still to be told
     given_up: list[str] = []  # keys of those that could not be told, and will be tried again
+    route: str = ""  # whom it was for by then; "": a former crewd did not note it
 
 
 class Channel:
@@ -140,19 +141,29 @@ class Channel:
         position = self._remembered_position()
         if position is not None:
             self._recalled = True
+            if position.route not in ("", self._route):
+                # It may be for more than before: what is open and was nothing for it until now.
+                known = {*position.told, *position.held, *position.given_up}
+                more = [key for key in await self._open_and_wanted() if key not in known]
+                position = msgspec.structs.replace(position, held=[*position.held, *more])
         else:
             # A channel that is new tells what is open now, and nothing of the past.
             seq = await self._in_thread(self._history.last_seq)
-            open_now = await self._in_thread(lambda: self._history.incidents(open_only=True))
-            wall = self._clock.read().wall
-            known = [notice_about(each, wall) for each in open_now]
-            wanted = [notice.key for notice in known if self._is_wanted(notice)]
-            position = Position(seq, held=wanted)
+            position = Position(seq, held=await self._open_and_wanted())
         self._seq, self._held = position.seq, dict.fromkeys(position.held)
         self._told = {key: each if isinstance(each, Told) else Told(each) for key, each in position.told.items()}
         # A new crewd, or new settings, may be what it takes.
         self._given_up = dict.fromkeys(position.given_up, float("-inf"))
         await self._keep()
+
+    async def _open_and_wanted(self) -> list[str]:
+        return [key for key, notice in (await self._open()).items() if self._is_wanted(notice)]
+
+    @property
+    def _route(self) -> str:
+        """Whom it is for, to be compared: quiet hours only put off."""
+        route = self.options.route
+        return msgspec.json.encode((route.min_severity, sorted(route.crews))).decode()
 
     def _remembered_position(self) -> Position | None:
         """Read what a former crewd noted. None: nothing, or what nobody understands: then it is a new channel."""
@@ -482,7 +493,7 @@ class Channel:
         before = [each.seq for each in self._pending if each.seq]
         told: dict[str, float | Told] = {**self._told}
         done = min(before) - 1 if before else self._seq
-        position = Position(done, told, list(self._held), list(self._given_up))
+        position = Position(done, told, list(self._held), list(self._given_up), self._route)
         self._remembered = msgspec.json.encode(position).decode()
         await self._remember(PREFIX + self.options.name, self._remembered)
 

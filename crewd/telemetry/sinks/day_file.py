@@ -1,9 +1,10 @@
 """Day files: NAME-YYYY-MM-DD.jsonl, one open at a time, and NAME-current.jsonl that leads to it."""
 
 import re
+import threading
 from collections.abc import Iterator
 
-from crewd.host.archive import make_folder, point, rest, stored, target_of
+from crewd.host.archive import make_folder, point, stored, target_of
 from crewd.host.files import AppendFile, FileRange, Root
 from crewd.model.moment import rfc3339
 
@@ -25,12 +26,16 @@ class DayFile:
     compresses it may rely on that.
     """
 
-    def __init__(self, folder: str, name: str, linger: float = 0.0) -> None:
-        """`linger`: seconds between the last line of a day and the moment at which the link leads to the next."""
+    def __init__(self, folder: str, name: str, linger: float = 0.0, hurry: threading.Event | None = None) -> None:
+        """`linger`: seconds between the last line of a day and the moment at which the link leads to the next.
+
+        Once `hurry` is set, nothing lingers any more: the daemon ends.
+        """
         self.name = name
         self.day = ""  # of the file that is open, or was last
         self._folder = folder
         self._linger = linger
+        self._hurry = hurry or threading.Event()
         self._file: AppendFile | None = None
         self.is_known = False  # whether the newest file, if there is one, has been looked for
 
@@ -109,7 +114,7 @@ class DayFile:
         if self.day and day != self.day:
             # `tail -F` looks whether the old file grew, then where the link leads, and never back: a line that came
             # between the two would be lost to it. It must not happen to be held up there for so long.
-            rest(self._linger)
+            self._hurry.wait(self._linger)
         self._file, self.day = file, day
         point(f"{self._folder}/{self.name}-current.jsonl", self._name_of(day))
         return torn

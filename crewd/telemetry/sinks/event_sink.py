@@ -1,5 +1,6 @@
 """The event sink: every event of the ledger as one line, in order, at least once."""
 
+import threading
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -45,9 +46,15 @@ class EventSink:
     """
 
     def __init__(
-        self, options: SinkOptions, log: EventLog, clock: Clock, redactor: Redactor, tally: SinkTally
+        self,
+        options: SinkOptions,
+        log: EventLog,
+        clock: Clock,
+        redactor: Redactor,
+        tally: SinkTally,
+        hurry: threading.Event | None = None,
     ) -> None:
-        self.file = DayFile(options.folder, "events", options.linger)
+        self.file = DayFile(options.folder, "events", options.linger, hurry)
         self._options = options
         self._log = log
         self._clock = clock

@@ -1,6 +1,7 @@
 """The service: runs the sinks beside the patrol, in threads of their own, so that no disk holds up the loop."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -47,8 +48,9 @@ class Sinks:
         self._registry = registry
         self._events_tally = SinkTally("events", has_backlog=True)
         self._metrics_tally = SinkTally("metrics", has_backlog=False)
-        self._events = EventSink(options, log, clock, redactor or Redactor(), self._events_tally)
-        self._metrics = DayFile(options.folder, "metrics", options.linger)
+        self._hurry = threading.Event()
+        self._events = EventSink(options, log, clock, redactor or Redactor(), self._events_tally, self._hurry)
+        self._metrics = DayFile(options.folder, "metrics", options.linger, self._hurry)
         self._wake = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, "crewd-sinks")
         self._packer = ThreadPoolExecutor(1, "crewd-gzip", lower_priority)
@@ -91,6 +93,8 @@ class Sinks:
         except TimeoutError:
             structlog.get_logger("crewd.sinks").warning("sink.close_timed_out", seconds=self._options.close_seconds)
         finally:
+            # A backlog of many days lingers at each, and Python itself waits for its threads when it ends.
+            self._hurry.set()
             # Not waited for: a disk that hangs must not keep the daemon from ending.
             self._writer.shutdown(wait=False, cancel_futures=True)
             self._packer.shutdown(wait=False, cancel_futures=True)

@@ -51,7 +51,7 @@ export async function askTask(run, task, page) {
   const [whole, seen, events] = await Promise.all([
     askRun(run, page),
     or(page.get(`${where}/tasks/${encodeURIComponent(task)}`)),
-    or(page.get(`${where}/events`, { newest: true, limit: 400 })),
+    or(page.get(`${where}/events`, { task, newest: true, limit: 400 })),
   ]);
   const found = whole.tasks.find((each) => each.task_id === task);
   if (!found) {
@@ -65,7 +65,7 @@ export async function askTask(run, task, page) {
     why_run: whole.why,
     explain: seen?.explain || null,
     table: seen?.table || null,
-    events: (events?.events || []).filter((each) => each.task_id === task),
+    events: events?.events || [],
   };
 }
 

@@ -13,6 +13,7 @@ import { commandOf } from "./views-recoveries.js";
 const ASK_MS = 1_200;
 const ROWS_MAX = 500;
 const NAMES_MAX = 6;
+const STOPPED = ["cancelled", "skipped"]; // somebody's wish: nothing that is stuck
 const BY = "crewd.by"; // whose word an approval is, remembered while the tab is open
 
 export async function show(root, params, page) {
@@ -129,22 +130,27 @@ function cause(run, page, again) {
   const ids = new Set(run.tasks.map((task) => task.task_id));
   const inside = (each) => /^(?:waits for|needs) /.test(each.why) && each.why.replace(/^(?:waits for|needs) /, "").split(", ").every((id) => ids.has(id));
   const waits = why.waits.filter((each) => each.why !== "its turn has not come" && !inside(each));
+  // What somebody cancelled is not stuck: it is told, below whoever is.
+  const stopped = Boolean(why.cause) && STOPPED.includes(why.cause.state);
+  const card = why.cause && causeCard(run, why.cause, page, again);
   const whole = [
-    why.cause ? causeCard(run, why.cause, page, again) : bad.length ? workerCard(run, bad[0]) : null,
-    why.cause && bad.length > 0 && workerCard(run, bad[0]),
-    !why.cause && bad.length > 1 && others(run, bad.slice(1).map((each) => [[each.task], `${each.level}: ${each.because}`])),
+    !stopped && card,
+    bad.length > 0 && workerCard(run, bad[0]),
+    stopped && card,
+    (!why.cause || stopped) && bad.length > 1 && others(run, bad.slice(1).map((each) => [[each.task], `${each.level}: ${each.because}`])),
     why.other_causes.length > 0 && others(run, why.other_causes.map((each) => [each.tasks, each.error || each.why])),
     waits.length > 0 && waiting(run, waits),
   ].filter(Boolean);
   if (!whole.length) {
     return section("why", "Why", h("p", {}, OVER.includes(run.status) ? "Nothing went wrong." : "Nothing stands in its way."));
   }
-  return section("why", why.cause || bad.length ? "What is stuck, and why" : "Why it waits", ...whole);
+  const stuck = bad.length > 0 || (why.cause && !stopped);
+  return section("why", stuck ? "What is stuck, and why" : stopped ? "What was cancelled, and why" : "Why it waits", ...whole);
 }
 
 function causeCard(run, cause, page, again) {
   const words = cause.error_class ? `${plain(cause.error_class)}: ${cause.error}` : cause.why;
-  return h("div", { class: "card cause tone-bad", "data-key": `cause/${cause.tasks[0]}` },
+  return h("div", { class: `card cause ${STOPPED.includes(cause.state) ? "tone-calm" : "tone-bad"}`, "data-key": `cause/${cause.tasks[0]}` },
     h("p", { class: "cause-line" }, names(run, cause.tasks), " ", badge(cause.state),
       cause.attempts > 0 && ` after ${count(cause.attempts, "attempt")}`),
     h("p", { class: "cause-words" }, words),

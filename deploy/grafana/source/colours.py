@@ -57,6 +57,8 @@ ANY_IS_BAD: Steps = ((None, WELL), (1, BAD))
 ANY_LOOKS: Steps = ((None, WELL), (1, LOOK))
 ANY_WAITS: Steps = ((None, WELL), (1, WAITS))
 NONE_ACTS: Steps = ((None, ACT), (1, WELL))
+# Seconds; patrol.interval is a minute at most.
+LAST_ROUND: Steps = ((None, WELL), (75, LOOK), (180, ACT))
 
 
 def steps(*bounds: tuple[float, str], first: str = WELL) -> Steps:

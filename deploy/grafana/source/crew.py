@@ -8,18 +8,33 @@ from deploy.grafana.source.frame import Line, Section, crews, evenly, framed, li
 from deploy.grafana.source.panels import About, bars, buckets, gauges, lines, number, states, to_dashboard
 from deploy.grafana.source.queries import (
     Query,
-    age,
     events,
     in_range,
     least,
-    of,
-    quantile,
     rate,
     share,
     some,
     total,
     worst,
 )
+from deploy.grafana.source.queries import of as everywhere
+from deploy.grafana.source.queries import quantile as quantile_of
+
+THE_CREW = "=$crew"
+
+
+def of(metric: str, *, crew: str = THE_CREW, **labels: str) -> str:
+    """Select by the name itself: Grafana does not mask what a pattern would read otherwise, as in `c++ (old)`."""
+    return everywhere(metric, crew=crew, **labels)
+
+
+def age(metric: str, *by: str) -> str:
+    return f"time() - {least(of(metric), *by)}"
+
+
+def quantile(share: float, family: str, *, window: str) -> str:
+    return quantile_of(share, family, window=window, crew=THE_CREW)
+
 
 LEVEL_STATES = {
     "0": ("none", colours.NOTHING),
@@ -186,7 +201,7 @@ def _silence() -> Line:
                 About(
                     "How near is its most silent worker to being called stale or dead?",
                     "a curve that touches the dashed lines again and again asks for a longer threshold; "
-                    "`crewd replay` tries one on what happened.",
+                    "`crewd replay` tries one on what happened. Those of `heartbeat.overrides` are not drawn.",
                     ("CrewdWorkersStale", "CrewdWorkerFlapping"),
                 ),
                 Query(silent, "{{instance}} {{runtime}}", "A"),
@@ -387,11 +402,15 @@ def _costs() -> Line:
         gauges(
             "Budgets",
             About(
-                "How much of its budgets is used?",
+                "How much of its budgets, and of that of the day of all crews, is used?",
                 "a full budget parks its tasks: raise it, or let it be.",
                 ("CrewdBudgetSpent",),
             ),
-            Query(worst(of("crew_budget_used_ratio", crew="$crew|"), "scope"), "{{scope}}"),
+            Query(
+                f"{worst(of('crew_budget_used_ratio'), 'scope')} or "
+                f"{worst(of('crew_budget_used_ratio', crew='=', scope='day'), 'scope')}",
+                "{{scope}}",
+            ),
             unit="percentunit",
             steps=steps((0.8, colours.LOOK), (1, colours.ACT)),
             most=1,

@@ -3,17 +3,17 @@
 from typing import Any
 
 from deploy.grafana.source import colours
-from deploy.grafana.source.colours import ANY_IS_BAD, steps
+from deploy.grafana.source.colours import ANY_IS_BAD, LAST_ROUND, steps
 from deploy.grafana.source.frame import Line, Section, evenly, framed, line
 from deploy.grafana.source.panels import PAGE, About, Link, bars, buckets, gauges, lines, number, states
 from deploy.grafana.source.queries import (
     Query,
     age,
+    age_when_scraped,
     events,
     in_range,
     least,
     of,
-    or_none,
     quantile,
     rate,
     some,
@@ -50,15 +50,16 @@ def _tiles() -> Line:
         number(
             "Ready",
             About(
-                "Is every part of crewd ready?",
+                "Is every part of each crewd ready, and does each answer?",
                 "`curl /readyz` names the part that is not; then its journal.",
                 ("CrewdNotReady", "CrewdDown"),
             ),
-            Query(least(of("crewd_ready"))),
+            # One that is down tells nothing of itself: it counts as not ready.
+            Query(least(f"({of('crewd_ready')} or on (job, instance) {of('up')} * 0)")),
             unit="none",
             steps=((None, colours.ACT), (1, colours.WELL)),
             words=READY,
-            none="down",
+            unknown="not scraped",
             link=Link("Readiness", f"{PAGE}/readyz"),
         ),
         number(
@@ -75,13 +76,14 @@ def _tiles() -> Line:
         number(
             "Since the last round",
             About(
-                "When did crewd last look at everything?",
-                "more than a few rounds: its patrol stands still. See roots that do not answer.",
+                "How long ago had crewd looked at everything, when it was last scraped?",
+                "above `patrol.interval` (5 s), and growing: its patrol stands still. See roots that do not answer.",
                 ("CrewdPatrolStalled",),
             ),
-            age("crewd_last_round_timestamp_seconds"),
+            age_when_scraped("crewd_last_round_timestamp_seconds"),
             unit="s",
-            steps=steps((15, colours.LOOK), (60, colours.ACT)),
+            steps=LAST_ROUND,
+            none="no round yet",
         ),
         number(
             "A round takes, 99 %",
@@ -135,7 +137,7 @@ def _tiles() -> Line:
                 "`crewd status` names them in its first lines.",
                 ("CrewdNotReady",),
             ),
-            or_none(total(of("crewd_degraded"))),
+            total(of("crewd_degraded")),
             steps=ANY_IS_BAD,
         ),
     )
@@ -476,6 +478,9 @@ def _disk() -> Line:
 
 
 def _notifications() -> Line:
+    # Where it is set up, and none has ever succeeded.
+    failures = f"increase({of('crewd_dead_man_failures_total')}[$__range])"
+    never = f"time() - {least(of('process_start_time_seconds') + f' + on (job, instance) 0 * {failures}')}"
     return line(
         7,
         (
@@ -515,10 +520,11 @@ def _notifications() -> Line:
                 "Since the dead-man ping",
                 About(
                     "Does somebody outside know that crewd lives?",
-                    "older than its interval: see whether the other side answers.",
+                    "older than a few of `dead_man.every`, a minute: see whether the other side answers. "
+                    "Before the first it counts from the start of crewd.",
                     ("CrewdNotificationsFailing",),
                 ),
-                age("crewd_dead_man_last_success_timestamp_seconds"),
+                f"{age('crewd_dead_man_last_success_timestamp_seconds')} or {never}",
                 unit="s",
                 steps=steps((300, colours.LOOK), (900, colours.ACT)),
                 none="none set up",
@@ -592,8 +598,7 @@ def _process() -> Line:
         lines(
             "Memory",
             About("How much memory does crewd use?", "a line that only climbs for days is worth a report."),
-            Query(worst(of("process_resident_memory_bytes"), "instance"), f"{EACH} resident", "A"),
-            Query(worst(of("process_virtual_memory_bytes"), "instance"), f"{EACH} virtual", "B"),
+            Query(worst(of("process_resident_memory_bytes"), "instance"), EACH),
             unit="bytes",
         ),
         lines(
@@ -604,12 +609,6 @@ def _process() -> Line:
             ),
             Query(worst(of("process_open_fds"), "instance"), f"{EACH} open", "A"),
             Query(least(of("process_max_fds"), "instance"), f"{EACH} at most", "B"),
-        ),
-        lines(
-            "Garbage collections in a second",
-            About("Does Python clean up too often?", "a jump with a growing memory is worth a report."),
-            Query(rate(of("python_gc_collections_total"), "generation"), "generation {{generation}}"),
-            unit="cps",
         ),
     )
 

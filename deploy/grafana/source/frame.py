@@ -109,7 +109,8 @@ def _datasource() -> Any:
 
 def _job() -> Any:
     # "All" is the list of the jobs of crewd, never ".+": `up` and `process_...` belong to every job there is.
-    return _all(_asked("job", "Job", "job", "crewd_build_info"))
+    # The alerts name it still where crewd has been down for longer than the time shown.
+    return _all(_asked("job", "Job", "job", '{__name__=~"crewd_build_info|ALERTS", alertname=~"Crewd.+|"}'))
 
 
 def _instance() -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from deploy.grafana.source import colours
-from deploy.grafana.source.colours import ANY_ACTS, ANY_IS_BAD, ANY_LOOKS, ANY_WAITS, steps
+from deploy.grafana.source.colours import ANY_ACTS, ANY_IS_BAD, ANY_LOOKS, ANY_WAITS, LAST_ROUND, steps
 from deploy.grafana.source.frame import Line, Section, crews, evenly, framed, line
 from deploy.grafana.source.panels import (
     PAGE,
@@ -25,11 +25,11 @@ from deploy.grafana.source.queries import (
     FIRING,
     Query,
     age,
+    age_when_scraped,
     events,
     in_range,
     least,
     of,
-    or_none,
     rate,
     share,
     total,
@@ -55,6 +55,8 @@ A_ROW = ("job", "instance", "crew")
 CLICKED = {"instance": "${__data.fields.instance:percentencode}", "crew": "${__data.fields.crew:percentencode}"}
 # The heading of a runbook is addressed in lower case, which PromQL cannot do: the words of the column do it.
 RUNBOOKS = {alert: (alert.lower(), colours.NOTHING) for alert in ALERT_NAMES}
+# What rules.yml records wherever a crewd is scraped: without it there are no alerts that could fire.
+RULES_ARE_LOADED = f"count(count_over_time({of('job:crewd_event_loop_lag:p99_5m')}[1h]))"
 NOT_READY = f"count({of('up')}) - ({total(of('crewd_ready'))} or vector(0))"
 
 
@@ -79,10 +81,11 @@ def _tiles() -> Line:
             "Critical alerts",
             About(
                 "Does anything need a person now?",
-                "read the table below: each alert links to its runbook.",
+                "read the table below: each alert links to its runbook. `no rules`: Prometheus has not loaded them.",
             ),
-            or_none(f'count({FIRING}, severity="critical"}})'),
-            steps=ANY_ACTS,
+            f'count({FIRING}, severity="critical"}}) or {RULES_ARE_LOADED} * 0',
+            steps=((None, colours.UNKNOWN), (0, colours.WELL), (1, colours.ACT)),
+            unknown="no rules",
         ),
         number(
             "crewd not ready",
@@ -92,8 +95,8 @@ def _tiles() -> Line:
                 ("CrewdDown", "CrewdNotReady"),
             ),
             NOT_READY,
-            steps=ANY_ACTS,
-            none="not scraped",
+            steps=((None, colours.ACT), (0, colours.WELL), (1, colours.ACT)),
+            unknown="not scraped",
             link=to_dashboard("Daemon", "crewd-daemon"),
         ),
         number(
@@ -179,7 +182,8 @@ def _alerts() -> Built:
         "What fires now",
         About(
             "Which alerts of crewd fire, about whom, and since when?",
-            "open the runbook of the alert: it says what it means, what to look at, and what to do.",
+            "open the runbook of the alert: what it means, what to look at, what to do. "
+            "While crewd itself is down it serves none: `crewd runbook NAME`, or docs/runbooks.md.",
         ),
         [
             Column("severity", words=words, width=90),
@@ -205,8 +209,10 @@ def _crews() -> Built:
 
     letters = f"({total(of('crew_dead_letters_open'), *A_ROW)} or {at('dead')} * 0)"
     people = f"({total(of('crew_waiting_human'), *A_ROW)} or {at('dead')} * 0)"
-    trouble = f"{at('dead')} * 1e9 + {at('stale')} * 1e6 + {people} * 1e4 + {at('warn')} * 100 + {letters}"
-    silence = steps((120, colours.LOOK), (300, colours.BAD))
+    trouble = (
+        f"{at('dead')} * 1e9 + {at('stale')} * 1e6 + {people} * 1e4 + {at('warn')} * 100 + {letters}"
+        f" or {total(of('crew_dead_letters_open'), *A_ROW)}"  # a crew whose runs are gone
+    )
     return rows(
         "Crews, worst first",
         About(
@@ -226,7 +232,6 @@ def _crews() -> Built:
                 "silent for",
                 Query(age("crew_oldest_progress_timestamp_seconds", *A_ROW)),
                 unit="s",
-                steps=silence,
                 width=85,
             ),
             Column("letters", Query(letters), steps=ANY_IS_BAD, width=65),
@@ -318,7 +323,7 @@ def _work() -> Line:
                 "Runs that failed",
                 About(
                     "What part of the runs that ended in the time shown failed?",
-                    "above 5 % the budget of the alert is being spent: see which crew's runs fail.",
+                    "above 5 % more fail than the objective allows: see which crew's runs fail.",
                     ("CrewdRunFailureBudgetBurn",),
                 ),
                 share(failed, of("crew_runs_finished_total", status="~completed|failed")),
@@ -397,7 +402,7 @@ def _promises() -> Line:
             "Runs that failed, against the objective",
             About(
                 "Are more runs failing than the objective of 5 % allows?",
-                "above the dashed line the budget is being spent: find the crew, and what its runs share.",
+                "above the dashed line the budget is being used up: find the crew, and what its runs share.",
                 ("CrewdRunFailureBudgetBurn",),
             ),
             Query(worst(of("job:crew_runs_failed:ratio_rate1h")), hour, "A"),
@@ -450,9 +455,9 @@ def _daemons() -> Built:
             Column("runs for", Query(age("process_start_time_seconds", *by)), unit="dtdurations"),
             Column(
                 "last round",
-                Query(age("crewd_last_round_timestamp_seconds", *by)),
+                Query(age_when_scraped("crewd_last_round_timestamp_seconds", *by)),
                 unit="s",
-                steps=steps((15, colours.LOOK), (60, colours.ACT)),
+                steps=LAST_ROUND,
             ),
             Column("runs watched", Query(total(of("crewd_runs_watched"), *by))),
             Column("holds back", Query(worst(of("crewd_hold"), *by)), words=yes_no),

@@ -20,12 +20,14 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heat
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from deploy.grafana.source.colours import NOTHING, PLAIN, Steps
-from deploy.grafana.source.queries import ALERT_NAMES, Query
+from deploy.grafana.source.colours import NOTHING, PLAIN, UNKNOWN, WELL, Steps
+from deploy.grafana.source.queries import ALERT_NAMES, Query, or_nothing
 
 Built = Any  # the SDK's panel builders share no base class that names their setters
 DATASOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
 PAGE = "http://${page}"
+BAR = "1m"  # the least width of a bar
+NOBODY_KNOWS = "not known"
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,25 @@ def number(
     steps: Steps = PLAIN,
     words: Mapping[str, tuple[str, str]] | None = None,
     none: str = "none",
+    unknown: str = "",
     decimals: int | None = None,
     link: Link | None = None,
 ) -> Built:
     """One number of now in its colour.
 
     Without a curve: that would take a query over time, whose newest value may be hours old. What has vanished (nobody
-    waits any more; crewd is down) must not stand there as if it were so still.
+    waits any more; crewd is down) must not stand there as if it were so still. `none` says that crewd is there and
+    tells of nothing; where one cannot be scraped the tile says so, and is not green. A query that has an answer of
+    its own for that names with `unknown` what its absence means, and begins its steps with the colour of it.
     """
+    if not unknown:
+        query, words = or_nothing(_query(query).expr), {"-1": (none, WELL), **(words or {})}
+        steps = steps if steps is PLAIN else ((None, UNKNOWN), (0, steps[0][1]), *steps[1:])
     panel = stat.Panel().graph_mode(kinds.BigValueGraphMode.NONE)
     panel.color_mode(kinds.BigValueColorMode.BACKGROUND_SOLID if steps is not PLAIN else kinds.BigValueColorMode.NONE)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     panel.text_mode(kinds.BigValueTextMode.VALUE).justify_mode(kinds.BigValueJustifyMode.CENTER)
-    panel.no_value(none)
+    panel.no_value(unknown or NOBODY_KNOWS)
     _thresholds(panel, steps)
     _finish(panel, title, about, [_now(query)], unit, decimals)
     if words is not None:
@@ -154,11 +162,16 @@ def bars(
     none: str = "none in the time shown",
     link: Link | None = None,
 ) -> Built:
-    """How many in each stretch of time, one upon the other: for what happens rarely."""
+    """How many in each stretch of time, one upon the other: for what happens rarely.
+
+    The width is the panel's and not the queries': where a query asks for a least step, Grafana makes $__rate_interval
+    four times as long as that, and each event would stand in four bars.
+    """
     panel = timeseries.Panel().draw_style(kinds.GraphDrawStyle.BARS).line_width(0).fill_opacity(90).min(0)
     panel.show_points(kinds.VisibilityMode.NEVER).axis_soft_max(1).no_value(none)
     _curves(panel, True)
-    _finish(panel, title, about, [replace(each, step="1m") for each in queries], unit, 0)
+    _finish(panel, title, about, queries, unit, 0)
+    panel.interval(BAR)
     _colour(panel, colours)
     if link is not None:
         panel.data_links([link.built()])
@@ -195,8 +208,9 @@ def buckets(title: str, about: About, query: Query, *, unit: str = "s") -> Built
     panel.filter_values(heatmap.FilterValueRange().le(1e-9))
     panel.tooltip(heatmap.HeatmapTooltip().mode(kinds.TooltipDisplayMode.SINGLE).y_histogram(True))
     panel.hide_legend()
-    drawn = Query(query.expr, "{{le}}", query.ref, heatmap=True, exemplars=query.exemplars, step=query.step or "1m")
+    drawn = Query(query.expr, "{{le}}", query.ref, heatmap=True, exemplars=query.exemplars)
     _finish(panel, title, about, [drawn], "short", None)
+    panel.interval(BAR)
     return panel
 
 
@@ -214,7 +228,7 @@ def gauges(
     """One bar a series: how much there is now."""
     panel = bargauge.Panel().orientation(kinds.VizOrientation.HORIZONTAL).min(0)
     panel.display_mode(kinds.BarGaugeDisplayMode.BASIC).show_unfilled(True)
-    panel.value_mode(kinds.BarGaugeValueMode.COLOR).no_value(none)
+    panel.value_mode(kinds.BarGaugeValueMode.COLOR).no_value(f"{none}, or {NOBODY_KNOWS}")
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     if most is not None:
         panel.max(most)
@@ -325,8 +339,6 @@ def _target(query: Query, ref: str) -> Any:
     target.legend_format(query.legend or "__auto")
     if query.exemplars:
         target.exemplar(True)
-    if query.step:
-        target.interval(query.step)
     return target
 
 

@@ -45,13 +45,13 @@ class Query:
     table: bool = False
     heatmap: bool = False
     exemplars: bool = False
-    step: str = ""  # the least time between two points: "1m"
 
 
 def of(metric: str, *, crew: str = "$crew", **labels: str) -> str:
     """Select the series of `metric`. A label is `name="value"`, or `name="~pattern"`, or `name="!value"`.
 
-    A family with crews is narrowed to the crews of the variable. Raises ValueError for a metric or a label that
+    A family with crews is narrowed to the crews of the variable; `crew` is a pattern, or with "=" before it the one
+    name. Raises ValueError for a metric or a label that
     crewd does not export.
     """
     known = _labels(metric)
@@ -60,7 +60,7 @@ def of(metric: str, *, crew: str = "$crew", **labels: str) -> str:
         raise ValueError(f"{metric} has no label {sorted(unknown)}: it has {known}")
     matchers = [JOB, INSTANCE]
     if "crew" in known:
-        matchers.append(f'crew=~"{crew}"')
+        matchers.append(_matcher("crew", crew[1:] if crew.startswith("=") else f"~{crew}"))
     matchers += [_matcher(name, value) for name, value in labels.items()]
     return f"{metric}{{{', '.join(matchers)}}}"
 
@@ -100,8 +100,11 @@ def rate(of_what: str, *by: str) -> str:
 
 
 def events(of_what: str, *by: str) -> str:
-    """How many in one bar: for what happens rarely. Whole numbers, or one event would be told as 1.25 of it."""
-    return f"round(sum{_by(by)}(increase({of_what}[$__rate_interval])))"
+    """How many in one bar: for what happens rarely, in whole numbers.
+
+    By the rate and the width of the bar: `increase` tells of all of $__rate_interval, which is longer by a scrape.
+    """
+    return f"round(sum{_by(by)}(rate({of_what}[$__rate_interval])) * $__interval_ms / 1000)"
 
 
 def some(of_what: str, *by: str) -> str:
@@ -115,10 +118,10 @@ def in_range(of_what: str, *by: str) -> str:
 
 
 def quantile(share: float, family: str, *by: str, window: str = "$__rate_interval", **labels: str) -> str:
-    """The value below which `share` of the observations of a histogram lie."""
+    """The value below which `share` of the observations of a histogram lie; absent (not NaN) where there are none."""
     how = "rate" if window == "$__rate_interval" else "increase"
     buckets = f"sum by ({', '.join(('le', *by))}) ({how}({of(f'{family}_bucket', **labels)}[{window}]))"
-    return f"histogram_quantile({share}, {buckets})"
+    return f"histogram_quantile({share}, {buckets}) >= 0"
 
 
 def age(metric: str, *by: str, **labels: str) -> str:
@@ -126,14 +129,19 @@ def age(metric: str, *by: str, **labels: str) -> str:
     return f"time() - {least(of(metric, **labels), *by)}"
 
 
+def age_when_scraped(metric: str, *by: str) -> str:
+    """How old the oldest moment was when it was told: of what moves more often than it is scraped."""
+    return worst(f"timestamp({of(metric)}) - {of(metric)}", *by)
+
+
 def share(part: str, whole: str, *by: str) -> str:
     """One counter's part of another in the time shown: 0 to 1, nothing where nothing happened."""
     return f"{in_range(part, *by)} / ({in_range(whole, *by)} > 0)"
 
 
-def or_none(expr: str) -> str:
-    """0 where there is no series: for states whose absence means that there is nothing."""
-    return f"({expr}) or vector(0)"
+def or_nothing(expr: str) -> str:
+    """-1 where there is no series, and every crewd that is asked about is there to say so; else nobody knows."""
+    return f"({expr}) or ({least(of('up'))} == 1) - 2"
 
 
 def _by(labels: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ _SELECTOR = re.compile(
 _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"([^"]*)"')
 _GROUPED = re.compile(r"\b(?:by|on|ignoring|without) \(([^)]*)\)")
 _TEXT = re.compile(r'"[^"]*"')
+_OF_GRAFANA = re.compile(r"\$__\w+")
 _NUMBER = re.compile(r"\b\d+(?:\.\d+)?(?:e-?\d+)?\b")
 _WORDS = {"bool", "or", "and", "unless", "by", "on", "ignoring", "without", "group_left", "group_right"}
 
@@ -37,5 +38,5 @@ def grouped(expr: str) -> set[str]:
 
 def unselected(expr: str) -> list[str]:
     """Metrics that stand there without selectors."""
-    rest = _NUMBER.sub(" ", _TEXT.sub(" ", _GROUPED.sub(" ", _SELECTOR.sub(" (", expr))))
+    rest = _NUMBER.sub(" ", _OF_GRAFANA.sub(" ", _TEXT.sub(" ", _GROUPED.sub(" ", _SELECTOR.sub(" (", expr)))))
     return [word for word in re.findall(r"\b[a-zA-Z_:][\w:]*\b(?!\s*\()", rest) if word not in _WORDS]

@@ -73,7 +73,9 @@ CLOSED: dict[tuple[str, str], tuple[str, ...]] = {
 }
 # Families that no dashboard shows, and why.
 NOT_SHOWN = {
-    "python_gc_objects_collected_total": "how often is shown; how much tells nobody anything",
+    "process_virtual_memory_bytes": "what is reserved is no memory that is used, and dwarfs it in the panel",
+    "python_gc_collections_total": "the CPU time and the lag of the event loop tell what it costs",
+    "python_gc_objects_collected_total": "tells nobody anything",
     "python_gc_objects_uncollectable_total": "always 0 since Python 3.4",
 }
 
@@ -159,10 +161,25 @@ def variables_ask_prometheus_and_are_renewed(of: Dashboard) -> Iterator[str]:
         found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
         if found is None:
             yield f"variable {variable['name']} is no label_values"
-        elif labels_of(found[1].partition("{")[0]) is None:
+        elif any(labels_of(metric) is None for metric in _asked_for(found[1])):
             yield f"variable {variable['name']} asks for a metric that does not exist"
         if variable.get("refresh") != 2:
             yield f"variable {variable['name']} is not renewed when the time changes"
+
+
+def _asked_for(series: str) -> list[str]:
+    """The metrics of a selector: by their name, or by a pattern of names."""
+    named = re.search(r'__name__=~"([^"]+)"', series)
+    return named[1].split("|") if named else [series.partition("{")[0]]
+
+
+def names_are_patterns_only_where_grafana_masks_them(of: Dashboard) -> Iterator[str]:
+    """It masks what has a meaning in patterns (`c++`) in the values of variables of which many can be chosen."""
+    single = {each["name"] for each in of["templating"]["list"] if not (each.get("multi") or each.get("includeAll"))}
+    for where, expr in expressions(of):
+        for name in re.findall(r'=~"[^"]*\$\{?([a-z]\w*)', expr):
+            if name in single:
+                yield f"{where}: ${name} is one name, and is taken for a pattern"
 
 
 def variables_that_are_used_exist(of: Dashboard) -> Iterator[str]:
@@ -224,6 +241,13 @@ def rates_follow_the_resolution(of: Dashboard) -> Iterator[str]:
                 yield f"{where}: {each.function} over {each.window}"
             elif each.window and each.window not in WINDOWS:
                 yield f"{where}: a window of {each.window}"
+    for panel in panels(of):
+        for target in panel["targets"]:
+            # Grafana takes four times that step for $__rate_interval: each event would be drawn four times.
+            if "$__rate_interval" in target["expr"] and target.get("interval"):
+                yield f"{panel['title']}: {target['refId']} asks for a least step; that is the panel's"
+            if "$__interval_ms" in target["expr"] and panel.get("interval") != "1m":
+                yield f"{panel['title']}: bars of less than a minute"
 
 
 def what_is_told_of_now_is_asked_of_now(of: Dashboard) -> Iterator[str]:
@@ -233,6 +257,21 @@ def what_is_told_of_now_is_asked_of_now(of: Dashboard) -> Iterator[str]:
         for target in panel["targets"]:
             if target.get("instant", False) is not now or target.get("range", False) is now:
                 yield f"{panel['title']}: {'not ' if now else ''}only the newest value is asked for"
+
+
+def what_nobody_knows_is_not_well(of: Dashboard) -> Iterator[str]:
+    """Where no crewd answers there is no value: its colour is the first, and its words are no all-clear."""
+    for panel in panels(of):
+        defaults = panel["fieldConfig"]["defaults"]
+        if panel["type"] == "stat":
+            if defaults["thresholds"]["steps"][0]["color"] == "green":
+                yield f"{panel['title']}: green where nobody knows"
+            if defaults.get("noValue") not in ("not known", "not scraped", "no rules"):
+                yield f"{panel['title']}: {defaults.get('noValue')!r} where nobody knows"
+        if panel["type"] in ("stat", "bargauge"):
+            for target in panel["targets"]:
+                if "histogram_quantile" in target["expr"] and ">= 0" not in target["expr"]:
+                    yield f"{panel['title']}: not a number where nothing was observed"
 
 
 def counters_are_counted_as_they_grow(of: Dashboard) -> Iterator[str]:
@@ -365,6 +404,7 @@ RULES: tuple[Rule, ...] = (
     datasource_is_a_variable,
     job_and_instance_are_variables,
     variables_ask_prometheus_and_are_renewed,
+    names_are_patterns_only_where_grafana_masks_them,
     variables_that_are_used_exist,
     panels_say_what_they_are_for,
     commands_in_descriptions_exist,
@@ -373,6 +413,7 @@ RULES: tuple[Rule, ...] = (
     queries_are_about_this_job_and_instance,
     rates_follow_the_resolution,
     what_is_told_of_now_is_asked_of_now,
+    what_nobody_knows_is_not_well,
     counters_are_counted_as_they_grow,
     names_and_values_exist,
     legends_name_labels_that_are_left,

@@ -48,6 +48,20 @@ def first(of: Dashboard, kind: str = "timeseries") -> dict[str, Any]:
     return next(panel for panel in panels(of) if panel["type"] == kind)
 
 
+def runbooks(of: Dashboard) -> dict[str, dict[str, Any]]:
+    """The words of the column that leads to runbooks, by alert."""
+    properties = [
+        each for override in first(of, "table")["fieldConfig"]["overrides"] for each in override["properties"]
+    ]
+    mappings = [each["value"][0]["options"] for each in properties if each["id"] == "mappings"]
+    found: dict[str, dict[str, Any]] = next(each for each in mappings if "CrewdDown" in each)
+    return found
+
+
+def bar(of: Dashboard) -> dict[str, Any]:
+    return next(panel for panel in panels(of) if "$__interval_ms" in panel["targets"][0]["expr"])
+
+
 def asked(expr: str) -> Callable[[Dashboard], None]:
     """Put another query into a panel."""
 
@@ -63,6 +77,8 @@ FAULTS: tuple[tuple[Rule, Callable[[Dashboard], object]], ...] = (
     (rules.datasource_is_a_variable, lambda of: first(of)["datasource"].update(uid="PBFA97CFB590B2093")),
     (rules.datasource_is_a_variable, lambda of: first(of)["targets"][0]["datasource"].update(uid="prometheus")),
     (rules.datasource_is_a_variable, lambda of: variable(of, "datasource").update(query="loki")),
+    (rules.datasource_is_a_variable, lambda of: of["annotations"]["list"][0]["datasource"].update(uid="prometheus")),
+    (rules.datasource_is_a_variable, lambda of: variable(of, "job")["datasource"].update(uid="prometheus")),
     (rules.job_and_instance_are_variables, lambda of: of["templating"]["list"].remove(variable(of, "job"))),
     (rules.job_and_instance_are_variables, lambda of: variable(of, "instance").update(multi=False)),
     (rules.job_and_instance_are_variables, lambda of: variable(of, "job").update(allValue=".+")),
@@ -74,6 +90,14 @@ FAULTS: tuple[tuple[Rule, Callable[[Dashboard], object]], ...] = (
     (
         rules.variables_ask_prometheus_and_are_renewed,
         lambda of: variable(of, "job")["query"].update(query="query_result(crewd_build_info)"),
+    ),
+    (
+        rules.variables_ask_prometheus_and_are_renewed,
+        lambda of: variable(of, "job")["query"].update(query='label_values({__name__=~"up|crewd_buildinfo"}, job)'),
+    ),
+    (
+        rules.names_are_patterns_only_where_grafana_masks_them,
+        lambda of: variable(of, "instance").update(multi=0, includeAll=0),
     ),
     (rules.variables_that_are_used_exist, asked(f'sum(crew_workers{{{J}, crew=~"$team"}})')),
     (rules.variables_that_are_used_exist, lambda of: of["links"][0].update(url="/d/crewd-crew?var-x=${team}")),
@@ -90,6 +114,22 @@ FAULTS: tuple[tuple[Rule, Callable[[Dashboard], object]], ...] = (
     (rules.queries_are_about_this_job_and_instance, asked(f"sum(crew_workers{{{J}}}) / sum(crew_runs)")),
     (rules.rates_follow_the_resolution, asked(f"sum(rate(crew_retries_total{{{J}}}[5m]))")),
     (rules.rates_follow_the_resolution, asked(f"sum(increase(crew_retries_total{{{J}}}[5m]))")),
+    (rules.rates_follow_the_resolution, lambda of: bar(of)["targets"][0].update(interval="1m")),
+    (rules.rates_follow_the_resolution, lambda of: bar(of).pop("interval")),
+    (
+        rules.what_nobody_knows_is_not_well,
+        lambda of: first(of, "stat")["fieldConfig"]["defaults"]["thresholds"]["steps"][0].update(color="green"),
+    ),
+    (
+        rules.what_nobody_knows_is_not_well,
+        lambda of: first(of, "stat")["fieldConfig"]["defaults"].update(noValue="none"),
+    ),
+    (
+        rules.what_nobody_knows_is_not_well,
+        lambda of: first(of, "stat")["targets"][0].update(
+            expr=f"histogram_quantile(0.9, sum by (le) (rate(crew_task_attempts_bucket{{{J}}}[$__rate_interval])))"
+        ),
+    ),
     (
         rules.what_is_told_of_now_is_asked_of_now,
         lambda of: first(of, "stat")["targets"][0].update(instant=False, range=True),
@@ -122,6 +162,7 @@ FAULTS: tuple[tuple[Rule, Callable[[Dashboard], object]], ...] = (
     (rules.links_lead_somewhere, lambda of: of["links"][0].update(url="http://${page}/nowhere")),
     (rules.links_lead_somewhere, lambda of: of["links"][0].update(url="http://${page}/runbooks#crewdnothing")),
     (rules.links_lead_somewhere, lambda of: of["links"][0].update(url="http://127.0.0.1:9464/")),
+    (rules.links_lead_somewhere, lambda of: runbooks(of)["CrewdDown"].update(text="crewdnothing")),
     (rules.dashboards_lead_to_each_other, lambda of: of["links"].pop()),
     (rules.dashboards_lead_to_each_other, lambda of: of["annotations"]["list"].pop()),
     (rules.panels_lie_on_the_grid, lambda of: first(of)["gridPos"].update(first(of, "stat")["gridPos"])),

@@ -27,10 +27,11 @@ RULES = ROOT / "deploy/prometheus"
 REMEDY = "prometheus is not on PATH: install Debian's package prometheus to run the queries of the dashboards"
 # The shipped rules count at once: what they wait for is tested beside them.
 WAITS = re.compile(r"^ *(for|keep_firing_for|interval): .*\n", re.MULTILINE)
+DOWN = "127.0.0.1:1"  # nobody answers there
 CONFIGURATION = """
 global: {{scrape_interval: 500ms, scrape_timeout: 450ms, evaluation_interval: 500ms}}
 rule_files: [rules.yml, alerts.yml]
-scrape_configs: [{{job_name: crewd, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
+scrape_configs: [{{job_name: crewd, static_configs: [{{targets: ["127.0.0.1:{port}", "{down}"]}}]}}]
 """
 
 
@@ -118,7 +119,7 @@ def prometheus(folder: Path, target: int) -> Iterator[httpx.Client]:
         pytest.skip(REMEDY)
     for name in ("rules.yml", "alerts.yml"):
         (folder / name).write_text(WAITS.sub("", (RULES / name).read_text()))
-    (folder / "prometheus.yml").write_text(CONFIGURATION.format(port=target))
+    (folder / "prometheus.yml").write_text(CONFIGURATION.format(port=target, down=DOWN))
     address = f"127.0.0.1:{_free_port()}"
     command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with (folder / "prometheus.log").open("wb") as log:
@@ -137,7 +138,7 @@ def _await(client: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) 
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            answer = client.get("/query", params={"query": "count_over_time(up[1m])"})
+            answer = client.get("/query", params={"query": "min(count_over_time(up[1m]))"})
         except httpx.TransportError:
             answer = httpx.Response(503)
         scraped = answer.json()["data"]["result"] if answer.is_success else []

@@ -95,8 +95,8 @@ def test_a_reload_that_is_refused_is_told_everywhere_and_goes_on_being_told(boot
 
 def test_a_long_interval_widens_the_watchdog(booted: Boot) -> None:
     told = booted["widened"]
-    assert told["told"] == {"WatchdogUSec": "15s", "NRestarts": "0", "ActiveState": "active"} and told["same"]
-    assert told["back"] == "6s"
+    assert told["told"] == {"NRestarts": "0", "ActiveState": "active"} and told["same"]
+    assert (told["wide"], told["back"]) == ("16s", "6s"), "three rounds and patrol.look_timeout; and as the unit says"
 
 
 def test_the_journal_knows_how_bad_each_line_is(booted: Boot) -> None:
@@ -153,6 +153,7 @@ def test_a_crewd_that_only_watches_can_be_shut_in(booted: Boot) -> None:
     assert told["started"] == [0, ""] and told["told"]["ActiveState"] == "active"
     assert told["uid"] > 60_000, "an account that systemd made"
     assert told["process"], "metrics of the process need /proc/stat"
+    assert told["in_use"][0] == 0 and "disable --now crewd@watcher" in told["in_use"][1], "the unit is theirs too"
     assert told["warnings"] == "" and told["reload"] == [0, ""] and told["stopped"] == [0, ""]
 
 
@@ -167,6 +168,7 @@ def test_the_scores_are_as_the_page_says(booted: Boot) -> None:
 def test_a_person_installs_a_service_of_their_own(booted: Boot) -> None:
     told = booted["user"]
     assert told["no_manager"][0] == 77 and "loginctl enable-linger ann" in told["no_manager"][1]
+    assert told["elsewhere"][0] == 77 and "does not look there" in told["elsewhere"][1]
     assert told["dry"][0] == 0 and "would be written: /home/ann/.config/systemd/user/crewd.service" in told["dry"][1]
     assert told["done"][0] == 0 and told["made"], told["done"][1]
     assert told["started"][0] == 0 and told["told"]["ActiveState"] == "active"
@@ -178,6 +180,7 @@ def test_a_person_installs_a_service_of_their_own(booted: Boot) -> None:
 def test_a_unit_that_somebody_changed_stays_and_removing_leaves_settings_and_ledger(booted: Boot) -> None:
     told = booted["user"]
     assert told["changed"][0] == 77 and "was changed by hand" in told["changed"][1]
+    assert told["over"][0] == 0 and "crewd handover && systemctl --user restart crewd " in told["over"][1]
     assert told["removed"][0] == 0 and told["after"] == {"ActiveState": "inactive", "LoadState": "not-found"}
     assert told["left"] == [True, False, True]
     assert booted["removed"]["removed"][0] == 0 and booted["removed"]["left"] == [False, True, True]

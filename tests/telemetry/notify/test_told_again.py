@@ -1,6 +1,7 @@
 """What a channel tells again: what it gave up, what became graver, what nobody has seen, what opens for ever."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,6 +59,49 @@ async def test_what_was_given_up_is_told_once_the_channel_works_again() -> None:
             world.log.resolve("r/a")
             await world.until(lambda: len(receiver.got) == 4)
             assert told(receiver)[-1][0] == "resolved"
+
+
+@in_loop
+async def test_a_channel_that_is_for_more_than_before_is_told_once_what_is_open_of_it() -> None:
+    with Receiver(200) as receiver:
+        world = World(url=receiver.url, route=Route("critical", ("blue",)))
+        async with world:
+            await world.settle()
+            for subject, severity, crew in (
+                ("r/told", "critical", "blue"), ("r/mild", "warning", "blue"), ("r/red", "critical", "red"),
+                ("r/info", "info", "blue"), ("r/over", "warning", "blue"),
+            ):  # fmt: skip
+                world.log.open(subject, severity=severity, crew=crew)
+            await world.until(lambda: len(receiver.got) == 1)
+            world.log.resolve("r/over")
+            await world.settle()
+
+        async def told_by(route: Route) -> list[str]:
+            before = len(receiver.got)
+            world.options = replace(world.options, route=route)
+            async with world:
+                await world.settle()
+                await world.settle()
+            return sorted(each["subject"] for got in receiver.got[before:] for each in got["notices"])
+
+        assert await told_by(Route("critical", ("blue",))) == [], "nothing has changed"
+        assert await told_by(Route("critical", ("blue",), quiet=quiet_hours("01:00-02:00"))) == []
+        assert await told_by(Route("warning", ("blue",))) == ["r/mild"]
+        assert await told_by(Route("warning", ("blue",))) == [], "once"
+        assert await told_by(Route("critical", ("blue",))) == []
+        assert await told_by(Route("warning", ())) == ["r/red"], "what was told before is not told again"
+
+
+@in_loop
+async def test_the_word_of_a_crewd_that_did_not_note_whom_a_channel_is_for_repeats_nothing() -> None:
+    with Receiver(200) as receiver:
+        world = World(url=receiver.url)
+        world.log.open("r/a")
+        world.remembered = json.dumps({"seq": 1, "told": {}, "held": [], "given_up": []})
+        async with world:
+            await world.settle()
+        assert receiver.got == []
+        assert json.loads(world.remembered)["route"]
 
 
 @in_loop
@@ -338,6 +382,7 @@ async def test_a_note_that_nobody_understands_silences_no_channel(noted: str) ->
             await world.until(lambda: len(receiver.got) == 1)
             world.log.open("r/b")
             await world.until(lambda: len(receiver.got) == 2)
+            await world.settle()  # until that is noted: what was sent and not noted is sent again
         async with world:
             await world.settle()
         assert told(receiver) == [("opened", "", "critical")] * 2

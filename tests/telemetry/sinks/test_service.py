@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,19 @@ def test_old_days_are_compressed_beside_the_writing(tmp_path: Path) -> None:
     assert names(folder) >= {"events-2025-12-30.jsonl.gz", "events-2026-01-01.jsonl"}
     assert not any("2024" in name for name in names(folder))
     assert seqs(world.events) == [2]
+
+
+@pytest.mark.real_time
+def test_the_end_waits_for_no_midnight_of_a_long_backlog(tmp_path: Path) -> None:
+    world = World(tmp_path / "logs", linger=30.0, close_seconds=0.2)
+    for day in range(4):
+        world.log.add(1, NOON + day * DAY)
+    world.clock.advance(4 * DAY)
+    began = time.monotonic()
+    asyncio.run(world.sinks.close())
+    while len(list((tmp_path / "logs").glob("events-2026-*"))) < 4:  # the writer, which Python waits for at its end
+        assert time.monotonic() < began + PATIENCE
+        time.sleep(0.01)
 
 
 def test_a_sink_may_be_closed_that_never_ran(tmp_path: Path) -> None:
