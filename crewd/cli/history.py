@@ -145,7 +145,7 @@ def _lines(
 
 
 def _run_cells(row: dict[str, Any]) -> list[tuple[str, str]]:
-    ended = ", ".join(f"{many} {state}" for state, many in row["tasks"].items())
+    ended = ", ".join(f"{many} {state.replace('_', ' ')}" for state, many in row["tasks"].items())
     return [
         (_day_time(row["created_at"]), "faint"),
         (clean(row["run_id"]), "head"),
