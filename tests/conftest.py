@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import structlog
 from hypothesis import settings
 
@@ -13,3 +14,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "crewd"))
 # the loop of the test stands still.
 PLAIN = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[PLAIN])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest begin first: side by side with others, a simulated day at the end has everybody wait for it."""
+    items.sort(key=lambda item: not {"simulation", "test_nemesis.py"} & set(item.path.parts))

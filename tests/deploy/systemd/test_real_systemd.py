@@ -126,7 +126,7 @@ def test_a_handover_and_a_restart_keep_the_worker_and_every_line_of_it(booted: B
 def test_a_stop_waits_ends_everybody_and_leaves_nothing(booted: Boot) -> None:
     told = booted["stop"]
     assert told["stopped"] == [0, ""]
-    assert told["left"] == [] and told["group"]["ControlGroup"] == ""
+    assert told["left"] == [] and told["group"]["inside"] == []
     assert told["group"]["Result"] == "success" and told["group"]["ExecMainStatus"] == "0"
     assert told["whole"].startswith("whole"), "who could end within tasks.drain_timeout did"
     assert "crewd stopped" in told["stubborn"], "and who could not is tried again"
