@@ -20,7 +20,7 @@ from crewd.model.plan import BudgetPlan, RetryPolicy
 from crewd.policy.circuit import CircuitOptions
 from crewd.policy.notifying import Route, quiet_hours
 from crewd.sources.beat import BeatOptions
-from crewd.sources.discover import default_roots, discover
+from crewd.sources.discover import Expander, default_roots, discover
 from crewd.sources.pi_crew import PiCrewOptions
 from crewd.sources.pi_crew.last_event import last_event
 from crewd.sources.source import Source
@@ -197,9 +197,12 @@ def log_options(settings: Settings) -> LogOptions:
 
 
 def discoverer(
-    settings: Settings, state: Path, more: Sequence[Source] = ()
+    settings: Settings, state: Path, more: Sequence[Source] = (), expander: Expander | None = None
 ) -> Callable[[Sequence[Source]], list[Source]]:
-    """The search for roots: what the settings name, and without any, what every user has. `more` is always there."""
+    """The search for roots: what the settings name, and without any, what every user has. `more` is always there.
+
+    `expander` remembers what patterns named, from one search to the next.
+    """
     chosen = settings.sources
     pi_crew, beat = default_roots(home_folder(), str(state))
     roots = chosen.roots or (tuple(pi_crew) if not chosen.beat_roots else ())
@@ -212,7 +215,8 @@ def discoverer(
         file_max=chosen.max_file_bytes,
     )
     beat_options = BeatOptions(may_be_missing=not chosen.beat_roots)
-    return lambda known: [*discover(roots, beats, known, options, beat_options), *more]
+    expander = expander or Expander()
+    return lambda known: [*discover(roots, beats, known, options, beat_options, expander), *more]
 
 
 def secrets(settings: Settings) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from crewd.ledger.ledger import Ledger
 from crewd.ledger.reader import Reader
 from crewd.model.event import Event
 from crewd.model.moment import rfc3339
+from crewd.sources.discover import Expander
 from crewd.tasks import Tasks
 from crewd.telemetry import free_space, logs, loop_lag
 from crewd.telemetry.exposition import Exposition
@@ -145,7 +146,8 @@ async def _wire(
     sees = settings.sources.processes == "here"
     witness = Witness(ProcProcesses(clock), host_name(), wake.set, handles_max, sees)
     stack.callback(witness.close)
-    lookout = Lookout(assembly.discoverer(settings, state), settings.patrol.look_timeout, free_bytes)
+    expander = Expander()
+    lookout = Lookout(assembly.discoverer(settings, state, (), expander), settings.patrol.look_timeout, free_bytes)
     stack.callback(lookout.close)
     patrol = Patrol(
         clock=clock,
@@ -194,7 +196,7 @@ async def _wire(
     exposition = Exposition(metrics.registry)
     daemon = Daemon(
         loaded, state, clock, ledger, patrol, metrics, exposition, history, redactor, notifier, sinks, notifications,
-        _wire_applier(patrol, ledger, settings.tasks.env_pass, environ, redactor), broadcast,
+        _wire_applier(patrol, ledger, settings.tasks.env_pass, environ, redactor), broadcast, expander,
     )  # fmt: skip
     daemon.environ = environ
     heard: list[Listener] = [metrics, LogListener(), daemon, daemon.hour, notifications, broadcast, *listeners]
@@ -259,7 +261,7 @@ def _wire_tasks(daemon: Daemon, environ: Mapping[str, str], memory: Memory) -> T
     patrol.burning.budgets = ring.budgets
     ring.purse.observed = patrol.burning.used_by_crew
     patrol.letters.managed = ring.actions.letters_open.counts
-    patrol.lookout.discover = assembly.discoverer(settings, daemon.state, (ring.source,))
+    patrol.lookout.discover = assembly.discoverer(settings, daemon.state, (ring.source,), daemon.expander)
     return ring
 
 

@@ -1,6 +1,7 @@
 """What goes on beside the rounds: signals, hints of changed files, retention, reloads."""
 
 import asyncio
+import contextlib
 import signal
 
 import structlog
@@ -61,7 +62,10 @@ async def hints(patrol: Patrol, enabled: bool) -> None:
     """Wake the patrol when files change. It would look anyway, a little later."""
     async with Watch(options=WatchOptions(enabled=enabled)) as watch:
         while True:
-            watch.aim([path for source in patrol.lookout.sources for path in source.watch_paths()])
+            paths = [path for source in patrol.lookout.answering for path in source.watch_paths()]
+            with contextlib.suppress(TimeoutError):  # a disk hangs: what is on it does not answer, and is left out
+                async with asyncio.timeout(patrol.lookout.timeout):
+                    await watch.aim(paths)
             hint = await watch.changed(patrol.options.interval)
             patrol.overflows += hint.overflows
             for problem in hint.problems:

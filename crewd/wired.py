@@ -31,6 +31,7 @@ from crewd.model.reloading import Reloaded
 from crewd.model.report import RoundReport
 from crewd.model.snapshot import Snapshot
 from crewd.model.verdict import Level
+from crewd.sources.discover import Expander
 from crewd.sources.source import Source
 from crewd.tasks import Tasks
 from crewd.telemetry import logs
@@ -67,6 +68,7 @@ class Daemon:
     notifications: Notifications
     applier: Applier
     broadcast: Broadcast
+    expander: Expander
     hour: LastHour = field(default_factory=LastHour)
     environ: Mapping[str, str] = field(default_factory=dict)
     tasks: Tasks | None = None  # None: crewd only watches
@@ -194,6 +196,7 @@ def sentence(snapshot: Snapshot) -> str:
         f"{_many(len(snapshot.runs), 'run')}, {_many(sum(counts.values()), 'worker')}"
         + (f": {workers}" if workers else ""),
         _many(letters, "dead letter") if letters else "",
+        f"{_many(len(health.roots_stuck), 'root')} without an answer" if health.roots_stuck else "",
         f"degraded: {', '.join(sorted(health.degraded))}" if health.degraded else "",
         f"brake engaged: {health.brake}" if health.brake else "",
         f"on hold: {health.hold}" if health.hold and not health.brake else "",
@@ -243,6 +246,7 @@ async def _reload(daemon: Daemon) -> Reloaded:
     except (SettingsError, ValueError) as error:
         return await _refuse(daemon, error, at)
     except Exception as error:  # a defect, or a disk that fails: no reason to give up what runs
+        daemon.patrol.defects["reload"] += 1
         log.exception("daemon.reload_defect")
         words = f"cannot be taken over: {type(error).__name__}: {error}; the log tells where"
         return await _refuse(daemon, SettingsError([Complaint("the settings", "", words)]), at)
@@ -275,7 +279,7 @@ async def _prepare(daemon: Daemon, settings: Settings) -> Callable[[], None]:
     reload_tasks = daemon.tasks.prepare(settings, daemon.environ, daemon.state) if daemon.tasks is not None else None
     more: tuple[Source, ...] = (daemon.tasks.source,) if daemon.tasks is not None else ()
     daemon.redactor.learn(*secrets)  # before anybody can speak of them
-    await patrol.lookout.find(assembly.discoverer(settings, daemon.state, more))
+    await patrol.lookout.find(assembly.discoverer(settings, daemon.state, more, daemon.expander))
 
     def take_over() -> None:
         patrol.options, patrol.thresholds, patrol.overrides = options, thresholds, overrides

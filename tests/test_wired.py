@@ -106,6 +106,7 @@ def test_a_reload_that_fails_late_has_changed_nothing_and_ends_nobody(
             done = await wired.reload()
         assert not done.ok and "OSError: torn" in done.complaints[0].message
         assert "OSError: torn" in wired.refused
+        assert patrol.defects["reload"] == 1
         assert not wired.metrics.registry.get_sample_value("crewd_config_last_reload_successful")
         now = [patrol.options, patrol.thresholds, patrol.lookout.discover, ring.options, wired.loaded]
         assert all(one is other for one, other in zip(before, now, strict=True))

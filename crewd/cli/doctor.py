@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from crewd.cli.findings import FAIL, OK, WARN, Finding
 from crewd.cli.options import config_option, environment, json_option, print_json, state_option
 from crewd.cli.screen import columns, print_lines
 from crewd.cli.text import clean
+
+if TYPE_CHECKING:
+    from crewd.config.settings import Settings
 
 
 @click.command()
@@ -82,7 +85,8 @@ def examine(
         findings.python,
         findings.sqlite,
         lambda: findings.state_folder(state),
-        lambda: findings.roots([*(settings.sources.roots if settings else ()), *roots]),
+        lambda: findings.roots([*_roots(settings), *roots]),
+        _lingering,
         findings.watching,
         findings.clocks,
         findings.process_handles,
@@ -95,6 +99,17 @@ def examine(
     yield from notify_findings.notifications(settings, environ)
     for each in wanted:
         yield from agent_findings.look(each, settings, environ)
+
+
+def _roots(settings: "Settings | None") -> tuple[str, ...]:
+    return (*settings.sources.roots, *settings.sources.beat_roots) if settings is not None else ()
+
+
+def _lingering() -> Iterator[Finding]:
+    from crewd.cli.installing import Service
+
+    service = Service.of("user", None)
+    return findings.lingering(service.unit_path, service.account)
 
 
 def _fly() -> Iterator[Finding]:

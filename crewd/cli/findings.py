@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ SQLITE_SOUND = (3, 51, 3)
 FREE_BYTES_LEAST = 100 * 2**20
 WATCHES_ENOUGH = 8192
 INSTANCES_ENOUGH = 64
+ROOT_PATIENCE = 5.0  # seconds
+LINGERS = Path("/var/lib/systemd/linger")  # a file for each account whose services stay
 OPEN_FILES_ENOUGH = 1024
 YEAR_2024, YEAR_2100 = 1_704_067_200, 4_102_444_800
 
@@ -103,24 +106,51 @@ def state_folder(folder: Path) -> Iterator[Finding]:
 
 def roots(texts: Iterable[str]) -> Iterator[Finding]:
     """Look at every configured root: readable, and on what filesystem."""
-    from crewd.host.files import filesystem, is_network
+    from crewd.host.aside import within
 
     any_root = False
     for text in dict.fromkeys(texts):
         any_root = True
-        for path in _expanded(text):
-            if not path.is_dir():
-                yield Finding(
-                    "root", WARN, f"{path} is no folder yet", "check the path, or wait until a run makes it"
-                )
-            elif not os.access(path, os.R_OK | os.X_OK):
-                yield Finding("root", FAIL, f"{path} may not be read", "run crewd as the user who owns it")
-            elif is_network(path):
-                yield Finding("root", WARN, f"{path} is on {filesystem(path)}: polled, and its pids prove nothing")
-            else:
-                yield Finding("root", OK, f"{path} on {filesystem(path) or 'an unknown filesystem'}")
+        try:
+            yield from within(ROOT_PATIENCE, partial(_root, text), "root")
+        except TimeoutError:
+            yield Finding(
+                "root",
+                FAIL,
+                f"{text} does not answer within {ROOT_PATIENCE:g} s: crewd does without it, and blames nobody",
+                "see whether the server of this filesystem is there, or unmount it (umount -f -l)",
+            )
     if not any_root:
         yield Finding("root", OK, "none is configured: only what the runtimes' own indexes name is watched")
+
+
+def _root(text: str) -> list[Finding]:
+    from crewd.host.files import filesystem, is_network
+
+    found = []
+    for path in _expanded(text):
+        if not path.is_dir():
+            words = "check the path, or wait until a run makes it"
+            found.append(Finding("root", WARN, f"{path} is no folder yet", words))
+        elif not os.access(path, os.R_OK | os.X_OK):
+            found.append(Finding("root", FAIL, f"{path} may not be read", "run crewd as the user who owns it"))
+        elif is_network(path):
+            words = f"{path} is on {filesystem(path)}: polled, and its pids prove nothing"
+            found.append(Finding("root", WARN, words))
+        else:
+            found.append(Finding("root", OK, f"{path} on {filesystem(path) or 'an unknown filesystem'}"))
+    return found
+
+
+def lingering(unit: Path, account: str, lingers: Path = LINGERS) -> Iterator[Finding]:
+    """Look, where crewd is a user's service, whether that user's services outlive the last logout (loginctl(1))."""
+    if not unit.exists():
+        return
+    if (lingers / account).exists():
+        yield Finding("lingering", OK, f"services of {account} go on after a logout")
+    else:
+        what = f"at the last logout of {account} crewd ends, and every worker with it"
+        yield Finding("lingering", WARN, what, f"loginctl enable-linger {account}")
 
 
 def watching() -> Iterator[Finding]:

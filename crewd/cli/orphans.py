@@ -116,6 +116,7 @@ def _places(settings: "Settings", state_dir: Path | None) -> "Places":
         daemon=_daemon(state),
         file_max=settings.sources.max_file_bytes,
         sees=settings.sources.processes == "here",
+        look_timeout=settings.patrol.look_timeout,
     )
 
 

@@ -148,6 +148,8 @@ def doubts(health: dict[str, Any] | None) -> Iterator[Line]:
         yield [("HOLD ", "warn"), (f"nobody may get worse for {left}: {health['hold']}", "")]
     if health["brake"]:
         yield [("MASS BRAKE ", "alert"), (str(health["brake"]), "")]
+    for root in health["roots_stuck"]:
+        yield [("NO ANSWER ", "alert"), (f"{clean(root)}: its disk hangs; nobody there is judged or noticed", "")]
     for part, why in health["degraded"].items():
         yield [("DEGRADED ", "alert"), (f"{part}: {why}", "")]
     if health["local_health"] > 1.0:

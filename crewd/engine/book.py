@@ -4,15 +4,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from crewd.model.look import ReadResult
 from crewd.model.process import HIDDEN, Activity, Identity, ProcessSeen, ProcessState
 from crewd.model.run import RUN_ENDED, Run, Task, TaskStatus
 from crewd.model.snapshot import RunView, WorkerView
-from crewd.model.verdict import Level, Reason, Standing, Verdict, Wedge
+from crewd.model.verdict import RANK, Level, Reason, Standing, Verdict, Wedge
 
 FIRST_VERDICT = Verdict(Level.HEALTHY, Reason.BEATING, "beating", 6, until_silence=0.0)
 GONE_MAX = 20_000  # runs remembered after they vanished
 FIRST_STANDING = Standing()
+RECALLED = "restart: told before it, and nothing new has been seen since"
 AT_WORK = (TaskStatus.RUNNING, TaskStatus.WAITING)
 
 
@@ -24,7 +27,7 @@ class Worker:
     heard_at: float  # on the root's observed clock; a lease moves it into the future
     first_seen_at: float  # wall time
     told: Level = Level.HEALTHY  # the level that the world was last told
-    recalled: bool = False  # `told` is what a former crewd told, and nothing has shown yet whether it still holds
+    recalled: Standing | None = None  # a former crewd's word, until something shows whether it still holds
     recorded: bool = False  # the ledger knows that there is such a worker
     told_wedge: Wedge | None = None
     standing: Standing = FIRST_STANDING
@@ -55,12 +58,21 @@ class Worker:
     def silence(self, observed: float) -> float:
         return max(0.0, observed - self.heard_at)
 
+    @property
+    def unproven(self) -> bool:
+        """Whether a former crewd knew it as worse, and it has shown no new life.
+
+        A fresh crewd starts everyone as healthy: that is no news, and nobody is told of it.
+        """
+        told, now = RANK.get(self.told), RANK.get(self.standing.level)
+        return self.recalled is not None and told is not None and now is not None and now < told
+
     def view(self) -> WorkerView:
         task = self.task
         return WorkerView(
             task_id=task.task_id,
             attempt=task.attempt,
-            standing=self.standing,
+            standing=self.recalled if self.recalled is not None and self.unproven else self.standing,
             verdict=self.verdict,
             heard_at=self.heard_at,
             progress_at=self.progress_at,
@@ -96,10 +108,10 @@ class Entry:
 
 @dataclass(slots=True, frozen=True)
 class Gone:
-    """A run that vanished, and the levels that were told of its workers: should it come back, nothing is repeated."""
+    """A run that vanished, and what was told of its workers: should it come back, nothing is repeated."""
 
     run: Run
-    levels: Mapping[tuple[str, str, int], Level]
+    standings: Mapping[tuple[str, str, int], Standing]
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +125,7 @@ class Book:
     observed: dict[str, float] = field(default_factory=dict)  # root -> its observed clock
     gone: dict[str, Gone] = field(default_factory=dict)  # vanished from disk, oldest first
     recalled: dict[str, Run] = field(default_factory=dict)  # from the ledger, not yet met again
-    recalled_levels: dict[tuple[str, str, int], Level] = field(default_factory=dict)
+    recalled_standings: dict[tuple[str, str, int], Standing] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)  # roots whose look came back complete this round
     left: list[tuple[str, str]] = field(default_factory=list)  # (run, task) of workers that ended this round
 
@@ -136,7 +148,7 @@ class Book:
             entry = self.entries[run.run_id] = Entry(run, root)
             self.recalled.pop(run.run_id, None)
             if gone := self.gone.pop(run.run_id, None):
-                self.recalled_levels.update(gone.levels)
+                self.recalled_standings.update(gone.standings)
         elif entry.root != root:
             return None
         entry.run = run
@@ -151,8 +163,10 @@ class Book:
         if entry is None:
             return None
         self.left += [(run_id, task_id) for task_id in entry.workers]
-        levels = {(run_id, task_id, each.task.attempt): each.told for task_id, each in entry.workers.items()}
-        self.gone[run_id] = Gone(entry.run, levels)
+        standings = {
+            (run_id, task_id, each.task.attempt): each.view().standing for task_id, each in entry.workers.items()
+        }
+        self.gone[run_id] = Gone(entry.run, standings)
         while len(self.gone) > GONE_MAX:
             del self.gone[next(iter(self.gone))]
         return entry
@@ -177,10 +191,10 @@ class Book:
             for worker in entry.workers.values():
                 worker.due_silence = 0.0
 
-    def remember(self, runs: Mapping[str, Run], levels: Mapping[tuple[str, str, int], Level]) -> None:
+    def remember(self, runs: Mapping[str, Run], standings: Mapping[tuple[str, str, int], Standing]) -> None:
         """Take over what a former crewd wrote down."""
         self.recalled.update(runs)
-        self.recalled_levels.update(levels)
+        self.recalled_standings.update(standings)
 
     def lost(self, folder: str) -> Iterable[Run]:
         """Runs that a former crewd knew under `folder` and that a first complete look did not find."""
@@ -201,10 +215,10 @@ class Book:
                 continue
             worker = former.get(task.task_id)
             if worker is None or worker.task.attempt != task.attempt:
-                level = self.recalled_levels.pop((entry.run.run_id, task.task_id, task.attempt), Level.HEALTHY)
-                worker = Worker(
-                    task, _heard_at(task, observed), wall, told=level, recalled=level is not Level.HEALTHY
-                )
+                worker = Worker(task, _heard_at(task, observed), wall)
+                before = self.recalled_standings.pop((entry.run.run_id, task.task_id, task.attempt), None)
+                if before is not None and before.level is not Level.HEALTHY:
+                    worker.told, worker.recalled = before.level, _as_recalled(before)
             elif _hear(worker, task, observed, wall):
                 self.moved.append((entry, worker))
             _note_wait(worker, entry.run, observed, wall)
@@ -228,7 +242,7 @@ def _hear(worker: Worker, task: Task, observed: float, wall: float) -> bool:
     if moved:
         worker.progressed = True
         worker.beat_interval = max(0.0, observed - worker.heard_at)
-        worker.fresh = worker.recalled = False
+        worker.fresh, worker.recalled = False, None
         worker.progress_at = wall
         worker.heard_at = _heard_at(task, observed)
         worker.activity = worker.sample = None  # what it did before it moved says nothing of the silence after
@@ -242,6 +256,11 @@ def _hear(worker: Worker, task: Task, observed: float, wall: float) -> bool:
         worker.process = HIDDEN
     worker.task = task
     return moved
+
+
+def _as_recalled(standing: Standing) -> Standing:
+    """What a former crewd told. Its times on the observed clock are over, and mean nothing any more."""
+    return msgspec.structs.replace(standing, changes=(), flapping_until=None, worse_rounds=0, held_by=RECALLED)
 
 
 def _heard_at(task: Task, observed: float) -> float:

@@ -6,10 +6,12 @@ known, and spares whoever belongs to it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from crewd.detection.identity import Here
 from crewd.detection.orphan import search
 from crewd.host import crowd
+from crewd.host.aside import within
 from crewd.host.clock import Clock
 from crewd.host.files import is_network
 from crewd.host.machine import host_name, own_pid
@@ -39,6 +41,7 @@ class Places:
     daemon: int = 0  # pid of the running daemon; 0: none runs
     file_max: int = 4 << 20  # bytes of one file
     sees: bool = True  # False: what runs name lives in other containers
+    look_timeout: float = 30.0  # seconds for one root
 
 
 @dataclass
@@ -62,7 +65,7 @@ def find_orphans(places: Places, processes: Processes, clock: Clock) -> Search:
         result.complaints.append(f"{seen.cut} processes were not looked at: more than {crowd.PROCESSES_MAX} run here")
     gathered = _Gathered(now, crowd.booted_at(clock), places.file_max)
     for source in places.sources:
-        gathered.look_at(source)
+        gathered.look_at(source, places.look_timeout)
     gathered.ask_ledger(places, seen.processes)
     here = Here(host_name(), processes.boot_id(), processes.namespace(), gathered.booted_at, places.sees)
     untouchable = crowd.above(own_pid())
@@ -89,8 +92,13 @@ class _Gathered:
     def known(self) -> Known:
         return Known(self._owners, self._ids, self._recorded, frozenset(self._living))
 
-    def look_at(self, source: Source) -> None:
-        look = source.look(self._now)
+    def look_at(self, source: Source, timeout: float) -> None:
+        try:
+            look = within(timeout, partial(source.look, self._now), "orphans-look")
+        except TimeoutError:
+            words = f"{source.folder}: it does not answer within {timeout:g} s; its runs are left alone"
+            self.complaints.append(words)
+            return
         self.complaints += look.complaints
         if not look.complete:
             self.complaints.append(f"{source.folder}: not everything below it could be read; its runs are left alone")

@@ -130,7 +130,7 @@ class Patrol:
     def recall(self, memory: Memory) -> None:
         """Take over what a former crewd wrote down, so that nothing is told twice."""
         rows = memory.standings.values()
-        self.book.remember(memory.runs, {(row.run_id, row.task_id, row.attempt): row.standing.level for row in rows})
+        self.book.remember(memory.runs, {(row.run_id, row.task_id, row.attempt): row.standing for row in rows})
         self.letters.known.update(memory.letter_keys)
         self.letters.recall(memory.letters_open, memory.managed_letters, memory.own_letters)
         too_many = [each.cause for each in memory.incidents_open if each.cause.startswith(TOO_MANY)]
@@ -166,7 +166,7 @@ class Patrol:
         self.started_at = self.started_at or now.wall
         figures = Figures()
         self.recorder.tidings.tell(*self.pace.step(now, self.pressure()))
-        if self.number % self.options.discover_every == 1:
+        if (self.number - 1) % self.options.discover_every == 0:
             await self.lookout.find()
         self.beforehand()
         await self._look(now, figures)
@@ -186,6 +186,9 @@ class Patrol:
         self.book.read.clear()
         for source, look in await self.lookout.look(now):
             self.intake.take_in(source, look, self.pace, now, self.recorder.tidings, figures)
+        for folder in self.lookout.stuck:
+            if folder not in self.picture.snapshot.health.roots_stuck:
+                figures.complaints.append(f"{folder}: it does not answer: rounds go on without it, see crewd doctor")
         left = self.book.left
         self.recorder.tidings.gone += left
         self.braking.forget(left)
@@ -397,7 +400,8 @@ class Patrol:
         self.desk.answer(self.recorder.failed)
         if not self.recorder.failed:
             self.recovering.hand_over(now.wall)
-        report = figures.report(self.number, now, self.clock.read(), self.pace, self.lookout.stuck, self.overflows)
+        ended, stuck = self.clock.read(), len(self.lookout.stuck)
+        report = figures.report(self.number, now, ended, self.pace, stuck, self.overflows)
         self.overflows = 0
         self.audience.hear_round(events, report, snapshot)
 
@@ -513,6 +517,7 @@ class Patrol:
             hold_seconds_left=hold.seconds_left,
             brake=self.braking.why,
             local_health=self.pace.health,
+            roots_stuck=self.lookout.stuck,
             degraded=self._degraded(),
             defects=dict(self.defects),
             parts={"patrol": True, "ledger": not self.recorder.failed} | self.oversight.parts(),

@@ -9,7 +9,7 @@ from crewd.engine.tidings import Tidings
 from crewd.engine.verdicts import Verdicts
 from crewd.model.event import Event
 from crewd.model.moment import Reading
-from crewd.model.verdict import RANK, DeadVerdict, Level, Outcome, Reason, Wedge
+from crewd.model.verdict import DeadVerdict, Level, Outcome, Reason, Wedge
 
 
 def tell_standing(
@@ -35,7 +35,7 @@ def tell_standing(
     if is_flapping(standing, observed) and not was_flapping:
         data = {"changes": len(standing.changes), "until_observed": standing.flapping_until}
         tidings.tell(task_event("worker.flapping", run, task, now.wall, data))
-    if standing.level is worker.told or _recovery_unproven(worker):
+    if standing.level is worker.told or worker.unproven:
         return False
     silence = worker.silence(observed)
     data = {
@@ -47,7 +47,7 @@ def tell_standing(
         "row": worker.verdict.row,
     }
     worker.told = standing.level
-    worker.recalled = False
+    worker.recalled = None
     tidings.tell(task_event("worker.level_changed", run, task, now.wall, data))
     if standing.level is Level.DEAD:
         _open_verdict(entry, worker, silence, verdicts, tidings, now)
@@ -66,12 +66,6 @@ def verdict_event(verdict: DeadVerdict, at: float, why: str = "") -> Event:
         case Outcome.FALSE:
             type = "verdict.refuted"
     return Event(type, at, data, verdict.run_id, verdict.task_id, verdict.attempt, verdict.runtime, verdict.crew)
-
-
-def _recovery_unproven(worker: Worker) -> bool:
-    """A fresh crewd starts everyone as healthy. Whom its predecessor knew as worse is better only by new life."""
-    told, now = RANK.get(worker.told), RANK.get(worker.standing.level)
-    return worker.recalled and told is not None and now is not None and now < told
 
 
 def _open_verdict(

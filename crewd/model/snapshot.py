@@ -50,6 +50,7 @@ class Health(msgspec.Struct, frozen=True):
     hold_seconds_left: float = 0.0
     brake: str = ""  # why the mass brake is engaged; "" = it is not
     local_health: float = 1.0  # the multiplier on all thresholds, 1 to 5
+    roots_stuck: tuple[str, ...] = ()  # folders that do not answer: nobody there is judged
     degraded: Mapping[str, str] = {}  # part -> what is wrong with it
     parts: Mapping[str, bool] = {}  # part -> ready
     defects: Mapping[str, int] = {}  # part -> failures that it survived and that are crewd's own, since the start

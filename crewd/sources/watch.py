@@ -8,12 +8,14 @@ the round that comes anyway finds the truth by signature.
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import msgspec
 from watchfiles import awatch
 
+from crewd.host.aside import aside
 from crewd.host.files import is_network, signature
 
 
@@ -72,13 +74,16 @@ class Watch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def aim(self, paths: Iterable[str]) -> None:
-        """Watch these folders from now on, the first ones first where there are too many."""
+    async def aim(self, paths: Iterable[str]) -> None:
+        """Watch these folders from now on, the first ones first where there are too many.
+
+        Cancelled while it asks the disk, it watches what it watched.
+        """
         asked = tuple(paths)
         if asked == self._asked:
             return
+        wanted = await self._chosen(asked)
         self._asked = asked
-        wanted = self._choose(asked)
         if set(wanted) != set(self._wanted):
             self._wanted = wanted
             self._aimed.set()
@@ -100,6 +105,9 @@ class Watch:
         self._overflows = 0
         self._problems.clear()
         return hint
+
+    async def _chosen(self, paths: Iterable[str]) -> tuple[str, ...]:
+        return await aside(partial(self._choose, paths), "crewd-watch")
 
     def _choose(self, paths: Iterable[str]) -> tuple[str, ...]:
         chosen: list[str] = []
@@ -131,7 +139,7 @@ class Watch:
                 await self._listen(self._wanted)
             except FileNotFoundError:
                 # One of them went since it was chosen: nothing is wrong.
-                self._wanted = self._choose(self._wanted)
+                self._wanted = await self._chosen(self._wanted)
             except Exception as error:  # noqa: BLE001 - a hint may fail in any way, and is counted and told
                 await self._rest(error)
 
@@ -156,7 +164,7 @@ class Watch:
             f"folders cannot be watched ({str(error)[:200]}); rounds go on by polling. "
             f"Raise fs.inotify.max_user_watches, or lower watch.paths_max; next try with {self._limit} folders"
         )
-        self._wanted = self._choose(self._wanted)
+        self._wanted = await self._chosen(self._wanted)
         self._changed.set()
         try:
             await asyncio.wait_for(self._aimed.wait(), self._options.retry_after)

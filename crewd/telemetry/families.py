@@ -67,8 +67,8 @@ BAD_LINES = (
 )  # fmt: skip
 # Parts of crewd that survive a defect of their own, which is counted and in the log (engine).
 DEFECTS = (
-    "attempt", "heed", "inbox", "listener", "parole", "publish", "reader", "recovery", "retention", "scheduler",
-    "shadowing", "trim",
+    "attempt", "heed", "inbox", "listener", "parole", "publish", "reader", "recovery", "reload", "retention",
+    "scheduler", "shadowing", "trim",
 )  # fmt: skip
 # Agents that crewd understands, how they begin, and what it says of them (docs/agents.md).
 PROFILES = ("claude", "codex", "gemini", "pi")

@@ -65,6 +65,9 @@ class _Page:
         for name, part in ready["parts"].items():
             if not part["ready"]:
                 yield f'<p class="note bad"><b>{self._text(name)}</b> {self._text(part["why"])}</p>'
+        for root in health.roots_stuck:
+            words = f"{root}: its disk hangs; nobody there is judged or noticed"
+            yield f'<p class="note bad"><b>No answer</b> {self._text(words)}</p>'
         if health.brake:
             yield f'<p class="note bad"><b>Mass brake</b> {self._text(health.brake)}</p>'
         if health.hold:

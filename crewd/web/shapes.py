@@ -75,6 +75,7 @@ def health(health: Health) -> dict[str, Any]:
         "hold_seconds_left": health.hold_seconds_left,
         "brake": health.brake,
         "local_health": health.local_health,
+        "roots_stuck": list(health.roots_stuck),
         "degraded": dict(health.degraded),
     }
 

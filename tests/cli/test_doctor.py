@@ -1,5 +1,9 @@
 import json
+import threading
+import time
 from pathlib import Path
+
+import pytest
 
 from crewd.cli import findings
 from crewd.cli.findings import FAIL, OK, WARN
@@ -54,6 +58,37 @@ def test_roots_are_expanded_and_a_missing_one_is_a_warning(tmp_path: Path) -> No
         (tmp_path / name / ".crew").mkdir(parents=True)
     found = list(findings.roots([f"{tmp_path}/*/.crew", f"{tmp_path}/three"]))
     assert [each.state for each in found] == [OK, OK, WARN]
+
+
+def test_a_root_on_a_disk_that_hangs_holds_the_doctor_up_for_a_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let, hung = threading.Event(), f"{tmp_path}/hung"
+    expanded = findings._expanded
+
+    def slow(text: str) -> list[Path]:
+        assert text != hung or let.wait(20)
+        return expanded(text)
+
+    monkeypatch.setattr(findings, "_expanded", slow)
+    monkeypatch.setattr(findings, "ROOT_PATIENCE", 0.2)
+    began = time.monotonic()
+    bad, good = findings.roots([hung, str(tmp_path)])
+    assert time.monotonic() - began < 10
+    let.set()
+    assert (bad.state, good.state) == (FAIL, OK) and hung in bad.what and "umount" in bad.remedy
+
+
+def test_a_user_service_that_a_logout_ends_is_a_warning(tmp_path: Path) -> None:
+    unit, lingers = tmp_path / "crewd.service", tmp_path / "linger"
+    lingers.mkdir()
+    assert list(findings.lingering(unit, "ann", lingers)) == [], "crewd is no service of hers"
+    unit.write_text("")
+    (found,) = findings.lingering(unit, "ann", lingers)
+    assert found.state == WARN and found.remedy == "loginctl enable-linger ann"
+    (lingers / "ann").write_text("")
+    (found,) = findings.lingering(unit, "ann", lingers)
+    assert found.state == OK
 
 
 def test_secrets_in_a_file_that_others_may_read_are_a_warning(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from crewd.detection import orphan
+from crewd.engine.orphans import Places, find_orphans
 from crewd.host.clock import boot_id
 from crewd.host.processes import ProcProcesses
 from crewd.ledger.batch import Batch
@@ -30,6 +31,7 @@ from crewd.model.run import RunStatus
 from crewd.sources.beat import encode_beat
 from tests.cli.world import crewd
 from tests.fakes.clock import FakeClock
+from tests.fakes.slow_source import Slow
 from tests.sources.crew_folder import CrewFolder
 
 pytestmark = pytest.mark.real_time
@@ -372,3 +374,12 @@ def test_a_real_multiplexer_that_an_agent_began_is_left_alone_once_a_person_uses
             assert tmux("list-sessions", "-F", "#{session_name}").split() == ["agents", "mine"]
         finally:
             tmux("kill-server")
+
+
+def test_a_root_that_does_not_answer_is_told_and_waited_for_no_longer() -> None:
+    hung = Slow("hung", hangs=True)
+    began = time.monotonic()
+    found = find_orphans(Places((hung, Slow("well")), None, "/none", look_timeout=0.2), ProcProcesses(), FakeClock())
+    hung.let.set()
+    assert time.monotonic() - began < 10
+    assert [each for each in found.complaints if "/hung: it does not answer within 0.2 s" in each]

@@ -90,9 +90,19 @@ def test_a_run_that_has_ended_and_still_has_a_worker_is_not_hidden(tmp_path: Pat
 def test_status_says_when_crewd_doubts_itself(tmp_path: Path) -> None:
     write_ledger(tmp_path)
     doubts = {"hold": "suspended", "hold_seconds_left": 12.0, "brake": "4 of 5 fell silent", "local_health": 2.5}
+    doubts |= {"roots_stuck": ("/net/one",)}
     with daemon(tmp_path, snapshot(**doubts, degraded={"ledger": "the disk is full"})):
         result = crewd("status", "--state-dir", str(tmp_path), folder=tmp_path)
-    for words in ("HOLD", "12s", "suspended", "MASS BRAKE", "4 of 5", "DEGRADED ledger: the disk is full", "x 2.5"):
+    for words in (
+        "HOLD",
+        "12s",
+        "suspended",
+        "MASS BRAKE",
+        "4 of 5",
+        "NO ANSWER /net/one",
+        "DEGRADED ledger: the disk is full",
+        "x 2.5",
+    ):
         assert words in result.stdout
 
 

@@ -388,7 +388,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
     """Answers with what the server was given for a path."""
 
     def do_GET(self) -> None:
-        kind, body = self.server.pages[self.path]  # type: ignore[attr-defined]
+        kind, body = self.server.pages[self.path]  # type: ignore[attr-defined]  # set below
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -403,7 +403,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def answering(pages: Mapping[str, tuple[str, bytes]]) -> Iterator[str]:
     """Serve pages on the loopback address; yields `host:port`."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.pages = pages  # type: ignore[attr-defined]
+    server.pages = pages  # type: ignore[attr-defined]  # a server of ours, read by its handler above
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

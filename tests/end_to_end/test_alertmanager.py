@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import socket
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.deploy.monitoring import ask, free_port
 from tests.end_to_end.running import Worker, crewd, eventually
 
 PROGRAM = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
@@ -22,23 +21,6 @@ pytestmark = [
 ]
 LABELS = 'labels = ["job=crewd", "instance=127.0.0.1:9464"]'
 CONFIG = "route:\n  receiver: nobody\nreceivers:\n  - name: nobody\n"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def answer(url: str) -> Any:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as got:
-            body = got.read()
-    except OSError:
-        return None
-    try:
-        return json.loads(body)
-    except ValueError:
-        return body
 
 
 @contextmanager
@@ -57,7 +39,7 @@ def alertmanager(folder: Path) -> Iterator[str]:
     with (folder / "alertmanager.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        eventually(lambda: answer(f"{url}/-/ready") is not None, process)
+        eventually(lambda: ask(f"{url}/-/ready") is not None, process)
         yield url
     finally:
         process.terminate()
@@ -74,7 +56,7 @@ def test_an_incident_is_an_active_alert_until_it_is_resolved(tmp_path: Path) -> 
         settings.write_text(f'[notifications.channels.alerts]\nurl = "{url}"\nformat = "alertmanager"\n{LABELS}\n')
 
         def alerts() -> list[dict[str, Any]]:
-            return [each for each in answer(f"{url}/api/v2/alerts") or () if each["labels"].get("task") == "one"]
+            return [each for each in ask(f"{url}/api/v2/alerts") or () if each["labels"].get("task") == "one"]
 
         try:
             options = ["--beat-root", str(beats), "--config", str(settings)]

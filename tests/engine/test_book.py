@@ -8,7 +8,7 @@ from crewd.engine.book import GONE_MAX, Book, Entry, Worker, note_process
 from crewd.engine.pace import Pace
 from crewd.model.process import HIDDEN, Activity, ProcessClaim, ProcessSeen, ProcessState
 from crewd.model.run import Lease, RunStatus, Task, TaskStatus, Waiting
-from crewd.model.verdict import Level
+from crewd.model.verdict import Level, Reason, Standing
 from tests.engine.values import ALIVE, GONE, IDENTITY, ROOT, run, task
 from tests.fakes.clock import FakeClock
 
@@ -222,18 +222,23 @@ def test_another_pid_is_another_process() -> None:
 def test_what_was_recalled_is_known_until_it_is_met() -> None:
     book = Book()
     former = run(task("a"))
-    book.remember({"run-1": former}, {("run-1", "a", 1): Level.DEAD})
+    dead = Standing(Level.DEAD, Reason.EXITED, "gone", since=7.0, changes=(1.0, 2.0), flapping_until=900.0)
+    book.remember({"run-1": former}, {("run-1", "a", 1): dead})
     assert book.known("run-1") is former
     worker = put(book, task("a")).workers["a"]
     # The world was told of a dead worker; what it is now must be seen anew.
     assert (worker.told, worker.standing.level) == (Level.DEAD, Level.HEALTHY)
+    # Until then whoever looks sees what was told.
+    shown = worker.view().standing
+    assert (shown.level, shown.reason, shown.since) == (Level.DEAD, Reason.EXITED, 7.0)
+    assert shown.held_by.startswith("restart") and (shown.changes, shown.flapping_until) == ((), None)
     assert book.recalled == {}
     assert book.known("run-2") is None
 
 
 def test_a_level_that_was_told_of_another_attempt_is_not_recalled() -> None:
     book = Book()
-    book.remember({}, {("run-1", "a", 1): Level.DEAD})
+    book.remember({}, {("run-1", "a", 1): Standing(Level.DEAD, Reason.EXITED, "gone")})
     assert put(book, task("a", attempt=2)).workers["a"].told is Level.HEALTHY
 
 
@@ -318,7 +323,7 @@ def test_runs_that_come_and_go_by_the_thousand_are_bounded_and_crowd_out_nobody(
     for number in range(GONE_MAX + 50):
         book.put(ROOT, run(run_id=f"r{number}"), WALL)
         book.drop(f"r{number}")
-    assert len(book.gone) == GONE_MAX and not book.recalled_levels
+    assert len(book.gone) == GONE_MAX and not book.recalled_standings
     assert book.known("known") is not None and book.known("r0") is None
     # A root that is looked at for the first time misses only what a former crewd knew, not what vanished since.
     assert [lost.run_id for lost in book.lost("/crew")] == ["known"]

@@ -150,9 +150,11 @@ def test_nobody_is_dead_for_the_first_hold_after_a_restart_and_no_verdict_is_rep
         stage.restart()
         snapshot = await stage.rounds(1)
         assert snapshot.health.hold
-        assert stage.worker().standing.level is Level.HEALTHY
+        shown = stage.worker()
+        assert shown.standing.level is Level.DEAD and shown.standing.held_by.startswith("restart"), "as it was told"
         await stage.seconds(120)
-        assert stage.worker().standing.level is Level.DEAD
+        shown = stage.worker()
+        assert shown.standing.level is Level.DEAD and shown.standing.held_by == ""
 
     stage = play(scene)
     assert stage.levels() == ["dead"]
@@ -672,3 +674,14 @@ def test_a_run_of_which_nothing_could_ever_be_read_is_named_and_an_incident_unti
     stage = play(scene)
     assert [event.data["cause"] for event in stage.told("incident.opened")] == ["unreadable:r"]
     assert [event.data["cause"] for event in stage.told("incident.resolved")] == ["unreadable:r"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 12])
+def test_roots_are_searched_in_the_first_round_however_often_later(every: int) -> None:
+    async def scene(stage: Stage) -> None:
+        searched: list[int] = []
+        stage.patrol.lookout.discover = lambda known: searched.append(stage.patrol.number) or [stage.source]
+        await stage.rounds(25)
+        assert searched == list(range(1, 26, every))
+
+    play(scene, discover_every=every)

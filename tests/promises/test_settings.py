@@ -70,7 +70,7 @@ def test_a_setting_reaches_the_option_it_means_and_no_other(
 
 def test_what_an_override_leaves_out_is_as_for_everyone() -> None:
     override = {"tool": "bash", "task_type": "build", "crew": "blue", "runtime": "beat", "hung_after": "2h"}
-    settings = Settings(heartbeat={"dead_after": "6m", "overrides": {"long": override}})  # type: ignore[arg-type]
+    settings = Settings(heartbeat={"dead_after": "6m", "overrides": {"long": override}})  # type: ignore[arg-type]  # as words
     (found,) = assembly.overrides(settings)
     assert (found.name, found.shadow) == ("long", False)
     assert found.thresholds == dataclasses.replace(Thresholds(), dead_after=360.0, hung_after=7200.0)
@@ -82,5 +82,5 @@ def test_the_bounds_of_the_settings_lie_within_those_of_the_parts() -> None:
         for discover_every in ("1s", "1h"):
             given = {"patrol": {"interval": interval}, "sources": {"discover_every": discover_every}}
             assembly.patrol_options(Settings(**given))  # type: ignore[arg-type]  # one of several fields, by name
-    assembly.sink_options(Settings(sinks={"retention_bytes": "1MiB", "metrics_every": 1}), {}, STATE)  # type: ignore[arg-type]
-    PiCrewOptions(file_max=Settings(sources={"max_file_bytes": "1KiB"}).sources.max_file_bytes)  # type: ignore[arg-type]
+    assembly.sink_options(Settings(sinks={"retention_bytes": "1MiB", "metrics_every": 1}), {}, STATE)  # type: ignore[arg-type]  # as words
+    PiCrewOptions(file_max=Settings(sources={"max_file_bytes": "1KiB"}).sources.max_file_bytes)  # type: ignore[arg-type]  # as words

@@ -1,13 +1,21 @@
 """From configured roots and globs to sources."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from crewd.sources.discover import default_roots, discover, expand, without_nested
+from crewd.sources.discover import Expander, default_roots, discover, folders, without_nested
 from crewd.sources.pi_crew import PiCrewOptions
 from tests.sources.crew_folder import RUN, CrewFolder, reading
+
+
+def expand(patterns: list[str]) -> list[str]:
+    expander = Expander()
+    expander.ask(patterns)
+    return expander.expand(patterns)
 
 
 def keys(*patterns: str) -> list[str]:
@@ -88,3 +96,36 @@ def test_a_run_is_looked_at_by_one_source_although_the_index_names_it_too(tmp_pa
     looks = [source.look(reading()) for source in both]
     assert [[run.run_id for run in look.changed] for look in looks] == [[], [RUN]]
     assert looks[0].vanished == (RUN,)
+
+
+def test_what_does_not_answer_stands_for_what_it_stood_for_and_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "a")
+    glob, new = f"{tmp_path}/[ab]", f"{tmp_path}/new"
+    expander = Expander()
+    expander.ask([str(link), glob])
+    let, asked = threading.Event(), []
+
+    def hung(pattern: str) -> list[str]:
+        asked.append(pattern)
+        assert let.wait(20)
+        return folders(pattern)
+
+    monkeypatch.setattr("crewd.sources.discover.folders", hung)
+    expander.patience = 0.1
+    everything = [str(link), glob, new, f"{new}/*"]
+    expander.ask(everything)
+    assert expander.expand(everything) == [f"{tmp_path}/a", f"{tmp_path}/b", new]
+    expander.patience = 20.0
+    began = time.monotonic()
+    expander.ask(everything)
+    assert time.monotonic() - began < 5 and sorted(asked) == sorted(everything)
+    (tmp_path / "new" / "c").mkdir(parents=True)
+    let.set()
+    while f"{new}/c" not in expander.expand(everything):
+        expander.ask(everything)
+        assert time.monotonic() - began < 20

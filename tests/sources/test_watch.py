@@ -46,7 +46,7 @@ def test_a_watch_can_be_aimed_anew(tmp_path: Path) -> None:
     async def story() -> Hint:
         async with Watch([str(tmp_path / "a")], QUICK) as watch:
             await written(watch, tmp_path / "a" / "file")
-            watch.aim([str(tmp_path / "b")])
+            await watch.aim([str(tmp_path / "b")])
             return await written(watch, tmp_path / "b" / "file")
 
     assert asyncio.run(story()).changed

@@ -21,7 +21,7 @@ async def _measured(free: object, *paths: str, times: int) -> list[tuple[str, in
 
     folders = {path.strip("/"): path for path in paths}
     async with asyncio.timeout(10):
-        task = asyncio.create_task(free_space.measure(folders, observe, free, seconds=0.01, patience=0.05))  # type: ignore[arg-type]
+        task = asyncio.create_task(free_space.measure(folders, observe, free, seconds=0.01, patience=0.05))  # type: ignore[arg-type]  # a plain function does
         await enough.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

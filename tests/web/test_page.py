@@ -77,7 +77,9 @@ def test_runs_that_have_ended_stand_aside_unless_somebody_still_works_on_them() 
 
 def test_nothing_hostile_becomes_more_than_text() -> None:
     bad = worker(HOSTILE, Level.STALE, standing=msgspec.structs.replace(worker().standing, because=HOSTILE))
-    health = Health(hold=HOSTILE, brake=HOSTILE, degraded={HOSTILE: HOSTILE}, local_health=2.0)
+    health = Health(
+        hold=HOSTILE, brake=HOSTILE, degraded={HOSTILE: HOSTILE}, local_health=2.0, roots_stuck=(HOSTILE,)
+    )
     html = drawn(
         snapshot(
             view(HOSTILE, HOSTILE, bad, goal=HOSTILE, runtime=HOSTILE),

@@ -1,5 +1,7 @@
 """The beat source: `<root>/<run>/<task>.json`, one small file for each worker."""
 
+from functools import cached_property
+
 from crewd.host.files import Root, Signature, is_network, signature
 from crewd.model.look import Look, ReadResult
 from crewd.model.moment import Reading
@@ -25,7 +27,6 @@ class BeatSource:
         self.key = f"{RUNTIME}:{self.folder}"
         self._options = options or BeatOptions()
         self._root = Root(self.folder)
-        self._local = not is_network(self.folder)
         self._crew = self._options.crew or self.folder.rpartition("/")[2][:128] or "crew"
         self._runs: dict[str, _BeatRun] = {}
         self._complaints = Complaints()
@@ -80,6 +81,11 @@ class BeatSource:
     def close(self) -> None:
         """Give the descriptor back."""
         self._root.close()
+
+    @cached_property
+    def _local(self) -> bool:
+        # Asked by the first look that finds a run: it may take a while.
+        return not is_network(self.folder)
 
     def _list(self, tally: Tally, now: Reading, thorough: bool) -> None:
         seen = signature(self.folder)

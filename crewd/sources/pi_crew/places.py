@@ -1,5 +1,7 @@
 """The folders in which pi-crew keeps runs: below a project, below a crew root, below the user root, and elsewhere."""
 
+from functools import cached_property
+
 from crewd.host.files import Entry, FileRead, Root, Signature, is_network, signature
 from crewd.model.look import ReadResult
 from crewd.sources.document import parse
@@ -21,11 +23,15 @@ class Place:
         self.relative = relative  # of the folder of runs, beneath `root`; "" = the root itself
         self.path = f"{root.path.rstrip('/')}/{relative}" if relative else root.path
         self.crew = crew
-        self.local = not is_network(self.path)
         self.only = only  # the run folders that count; empty = all
         self.rota = Rota(every)
         self._seen: Signature | None = None
         self._again = False
+
+    @cached_property
+    def local(self) -> bool:
+        """Whether it is on a disk of this machine. Asked by the first look that finds a run: it may take a while."""
+        return not is_network(self.path)
 
     def exists(self) -> bool:
         """Whether there is a crew root here, though it may hold no run yet. What may not be looked at may be one."""

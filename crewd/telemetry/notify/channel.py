@@ -17,13 +17,13 @@ import msgspec
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
+from crewd.host.aside import aside
 from crewd.host.chance import roll
 from crewd.host.clock import Clock
 from crewd.model.event import Event
 from crewd.model.notice import HEARD, Notice, NoticeState, is_graver, notice_about, notice_of
 from crewd.model.verdict import Incident
 from crewd.policy.notifying import Bucket, Hold, Send, Suppress, backoff, decide
-from crewd.telemetry.notify.aside import aside
 from crewd.telemetry.notify.delivery import Delivery, NotDelivered
 from crewd.telemetry.notify.figures import ChannelFigures
 from crewd.telemetry.notify.options import ChannelOptions

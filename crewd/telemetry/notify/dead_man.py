@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from crewd import __version__
+from crewd.host.aside import aside
 from crewd.host.clock import Clock
 from crewd.host.files import write_atomically
 from crewd.host.outgoing import Outgoing
 from crewd.model.moment import rfc3339
-from crewd.telemetry.notify.aside import aside
 from crewd.telemetry.notify.delivery import NotDelivered, post
 from crewd.telemetry.notify.options import DeadManOptions
 

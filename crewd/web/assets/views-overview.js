@@ -132,6 +132,7 @@ function health({ status, pauses, circuits, more }) {
     bad.map(([part, why]) => notice("bad", `Degraded: ${plain(part)}.`, why)),
     found.brake && notice("bad", "Mass brake.", found.brake, " Nobody is ended and no dead letter is written while it holds."),
     found.hold && notice("warn", "Hold.", `For ${span(found.hold_seconds_left)} nobody may get worse: ${found.hold}`),
+    found.roots_stuck.map((root) => notice("bad", `No answer: ${root}.`, "Its disk hangs. Nobody there is judged, and nobody is noticed.")),
     found.local_health > 1 && notice("warn", "Slow.", `crewd itself is: all thresholds × ${found.local_health.toFixed(1)}.`),
     pauses.map((each) => notice("warn", `Paused: ${each.scope}.`, [each.reason, each.by && `by ${each.by}`].filter(Boolean).join(" "))),
     circuits.map((each) => notice("warn", `Left alone: ${each.name}.`, each.state === "half_open" ? "One task tries whether it works again." : [

@@ -2,12 +2,10 @@
 
 import io
 import json
-import logging
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,18 +101,6 @@ def test_every_type_that_the_format_calls_bad_is_one_that_crewd_tells(lnav: Lnav
     assert len(named) > 30 and named <= set(EVENTS)
 
 
-@pytest.fixture
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("crewd").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("_logging_as_before")
 def test_the_log_of_crewd_itself_is_another_table(lnav: Lnav, tmp_path: Path) -> None:
     stream = io.StringIO()
     logs.configure(logs.LogOptions(format="json"), stream, {})

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from crewd.telemetry.notify.aside import aside
+from crewd.host.aside import aside
 from tests.telemetry.notify.world import in_loop
 
 pytestmark = pytest.mark.real_time
@@ -31,7 +31,7 @@ async def test_who_waits_may_be_cancelled_while_the_work_goes_on() -> None:
 def test_the_end_of_the_process_does_not_wait() -> None:
     code = (
         "import asyncio, time\n"
-        "from crewd.telemetry.notify.aside import aside\n"
+        "from crewd.host.aside import aside\n"
         "async def main():\n"
         "    task = asyncio.create_task(aside(lambda: time.sleep(60), 'x'))\n"
         "    await asyncio.sleep(0.05)\n"
