@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
@@ -18,6 +17,7 @@ from crewd.engine.lookout import Lookout
 from crewd.engine.patrol import Patrol
 from crewd.engine.witness import PIDFDS_MAX, Witness
 from crewd.errors import CrewdError
+from crewd.host.aside import Pool
 from crewd.host.chance import roll
 from crewd.host.clock import Clock, SystemClock
 from crewd.host.files import free_bytes, write_atomically
@@ -72,7 +72,7 @@ async def serve(
     Raises CrewdError where it cannot start; then nothing of anybody else's was touched.
     """
     # Several attempts may be ended at one time, each by a thread that waits for the kernel.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="crewd"))
+    asyncio.get_running_loop().set_default_executor(Pool(THREADS, thread_name_prefix="crewd"))
     async with contextlib.AsyncExitStack() as stack:
         daemon = await _wire(loaded, environ, clock or SystemClock(), listeners, stack)
         daemon.reread = reload

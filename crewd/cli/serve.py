@@ -43,6 +43,7 @@ def serve(config_file: Path | None, **options: Any) -> None:
     """
     from crewd import daemon
     from crewd.config.load import Loaded, load
+    from crewd.host.aside import leave
 
     environ, overrides = environment(), _overrides(options)
 
@@ -50,8 +51,7 @@ def serve(config_file: Path | None, **options: Any) -> None:
         return load(config_file, environ, overrides)
 
     serving = daemon.serve(load_settings(), environ, reload=load_settings, on_ready=lambda _: settle_process())
-    code = asyncio.run(serving)
-    raise SystemExit(code or 0)
+    leave(asyncio.run(serving))
 
 
 def _overrides(options: dict[str, Any]) -> dict[str, Any]:

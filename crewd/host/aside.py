@@ -5,10 +5,13 @@ filesystem whose server is gone, would keep a stopped crewd from ending.
 """
 
 import asyncio
+import logging
+import os
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -38,3 +41,22 @@ async def aside(work: Callable[[], T], name: str) -> T:
 def within(seconds: float, work: Callable[[], T], name: str) -> T:
     """Do some work where there is no loop, and wait no longer than this. Raises TimeoutError; the work goes on."""
     return begin(work, name).result(seconds)
+
+
+class Pool(ThreadPoolExecutor):
+    """An executor whose end waits for nobody: what its threads do by then was given up, or hangs."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+
+
+def leave(code: int, grace: float = 1.0) -> NoReturn:
+    """End this process, and wait for no thread that hangs in the kernel, as the interpreter would, for ever."""
+    ends = time.monotonic() + grace
+    others = [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]
+    for each in others:
+        each.join(max(0.0, ends - time.monotonic()))
+    if any(each.is_alive() for each in others):
+        logging.shutdown()
+        os._exit(code)
+    raise SystemExit(code)

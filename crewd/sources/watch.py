@@ -96,7 +96,8 @@ class Watch:
     async def changed(self, timeout: float) -> Hint:  # noqa: ASYNC109 - to wait is what it does
         """Wait for a change, or for `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            async with asyncio.timeout(timeout):  # not `wait_for`, which in Python 3.11 can lose a cancellation
+                await self._changed.wait()
             seen = True
         except TimeoutError:
             seen = False
@@ -167,6 +168,7 @@ class Watch:
         self._wanted = await self._chosen(self._wanted)
         self._changed.set()
         try:
-            await asyncio.wait_for(self._aimed.wait(), self._options.retry_after)
+            async with asyncio.timeout(self._options.retry_after):
+                await self._aimed.wait()
         except TimeoutError:
             return

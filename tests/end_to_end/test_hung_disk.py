@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.managed import ask
+from tests.end_to_end.managed import ask, states, submit
 from tests.end_to_end.running import Crewd, Worker, crewd, eventually
 from tests.fakes.hung_mount import mounts, why_not
 
@@ -110,3 +110,33 @@ def test_a_root_that_begins_to_hang_is_held_against_nobody_and_is_back_when_it_i
     finally:
         silent.end()
         other.end()
+
+
+def test_a_task_whose_folder_does_not_answer_waits_and_keeps_nobody_else_from_working_or_crewd_from_ending(
+    tmp_path: Path,
+) -> None:
+    away, logs, root = tmp_path / "away", tmp_path / "logs", tmp_path / "root"
+    for folder in (away, logs, root):
+        folder.mkdir()
+    with mounts(away, logs) as made:
+        environ = {**FAST, "CREWD_SINKS__FOLDER": str(logs)}
+        with crewd(tmp_path / "state", root, **environ) as daemon:
+            daemon.wait_ready()
+            for each in made:
+                each.hang()
+            parts = {"far": {"cwd": str(away)}, "lost": {"cwd": str(away)}, "near": {"cwd": str(tmp_path)}}
+            tasks = [{"id": name, "command": ["true"], **more} for name, more in parts.items()]
+            run_id = submit(daemon, {"name": "hung", "tasks": tasks})
+            eventually(lambda: states(daemon, run_id).get("near") == "completed", daemon.process)
+            eventually(lambda: "does not answer" in daemon.log.read_text(), daemon.process)
+            assert states(daemon, run_id)["far"] == "starting"
+            status, _ = ask(daemon, "POST", f"/api/v1/runs/{run_id}/tasks/lost/cancel", {})
+            assert status in (200, 202)
+            eventually(lambda: states(daemon, run_id)["lost"] == "cancelled", daemon.process)
+            made[0].let_go()
+            # The disk is away now, and answers so: what becomes of the task is decided like that of any other.
+            eventually(lambda: states(daemon, run_id)["far"] not in ("starting", "ready"), daemon.process)
+            daemon.process.terminate()
+            began = time.monotonic()
+            assert daemon.process.wait(30) == 0
+            assert time.monotonic() - began < 15, "its end waits for nobody who hangs"

@@ -121,3 +121,22 @@ def test_network_filesystems_are_not_watched(tmp_path: Path, monkeypatch: pytest
 def test_options_that_make_no_sense_are_refused_by_name(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         WatchOptions(**options)  # type: ignore[arg-type]  # one of several fields, by name
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_who_is_cancelled_in_the_moment_of_a_change_is_cancelled(turns: int) -> None:
+    """Else a daemon that is stopped in that moment never ends: `asyncio.wait_for` of Python 3.11 loses it."""
+
+    async def scene() -> None:
+        watch = Watch()
+        waiting = asyncio.create_task(watch.changed(20.0))
+        await asyncio.sleep(0.01)
+        watch.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert waiting.cancelled()
+
+    asyncio.run(scene())

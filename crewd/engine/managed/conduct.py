@@ -6,6 +6,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from crewd.engine.managed.places import (
     Prepared,
     cannot,
     environment,
+    find_command,
     prepare,
     read_opening,
 )
@@ -36,6 +38,7 @@ from crewd.engine.managed.register import Register
 from crewd.engine.managed.settling import Settling
 from crewd.engine.managed.stopping import Stopping
 from crewd.engine.managed.voice import Voice
+from crewd.host.aside import begin
 from crewd.host.clock import Clock
 from crewd.host.shim import ExitRecord
 from crewd.host.spawning import Spawn
@@ -149,8 +152,6 @@ class Conductor:
     async def _start(self, attempt: Attempt, state: Starting) -> None:
         """Make ready, hold at the gate, record who it is, and only then let the command begin."""
         plan = attempt.plan
-        async with self.one_start:
-            await asyncio.sleep(0)  # a start takes milliseconds: everybody else has a turn between two of them
         begun = await self._held(attempt, state)
         if begun is None:
             return
@@ -199,18 +200,37 @@ class Conductor:
             try:
                 env = environment(run, plan, state, attempt.mark, self.environ, self.options)
                 opening = await self._opening(attempt, env)
-                prepared = prepare(plan, attempt.mark, env, opening)
+                command = await self._command(attempt, env)
+                if command is None:
+                    return None
+                async with self.one_start:
+                    await asyncio.sleep(0)  # a start takes milliseconds: everybody else has a turn between two
+                prepared = prepare(plan, command, attempt.mark, env, opening)
                 self._learn_secrets(plan, env)
                 held = self.hands.spawn(prepared.spawn)
             except OSError as error:
                 if error.errno not in SHORTAGES:
                     raise _cannot_spawn(error) from error
-                self._note_short(attempt, error)
+                self._note_short(attempt, str(error.strerror), SHORTAGE_REMEDY)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(SHORTAGE_PAUSE):
                         await attempt.changed.wait()
                 continue
             return prepared, held
+        return None
+
+    async def _command(self, attempt: Attempt, env: Mapping[str, str]) -> str | None:
+        """Find its program, beside the loop; None: somebody ended the attempt first. Raises CannotStart.
+
+        While the disk of its folder does not answer it keeps its slot, and is not to blame.
+        """
+        found = asyncio.wrap_future(begin(partial(find_command, attempt.plan, env), "crewd-command"))
+        while attempt.over is None:
+            await asyncio.wait((found,), timeout=SHORTAGE_PAUSE)
+            if found.done():
+                return found.result()
+            self._note_short(attempt, f"{attempt.plan.cwd} does not answer", "look whether its disk is there")
+        found.cancel()
         return None
 
     def _learn_secrets(self, plan: TaskPlan, env: Mapping[str, str]) -> None:
@@ -419,10 +439,10 @@ class Conductor:
         assert task is not None
         return task
 
-    def _note_short(self, attempt: Attempt, error: OSError) -> None:
+    def _note_short(self, attempt: Attempt, error: str, remedy: str) -> None:
         if not self.short:  # told once, however many wait
-            log.warning("attempt.waits", attempt=attempt.name, error=str(error.strerror), remedy=SHORTAGE_REMEDY)
-        self.short[attempt.key] = f"crewd cannot start it now: {error.strerror}; {SHORTAGE_REMEDY}"
+            log.warning("attempt.waits", attempt=attempt.name, error=error, remedy=remedy)
+        self.short[attempt.key] = f"crewd cannot start it now: {error}; {remedy}"
 
     def _note_stuck(self, attempt: Attempt, words: str) -> None:
         if words:

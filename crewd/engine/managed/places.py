@@ -60,11 +60,8 @@ def name_of(run_id: str, task_id: str, attempt: int) -> str:
     return f"{run_id}/{task_id}/{attempt}"
 
 
-def prepare(plan: TaskPlan, folder: str, env: dict[str, str], opening: Opening | None) -> Prepared:
-    """Make the attempt's folder and find its command. Raises CannotStart; OSError where the disk refuses.
-
-    `opening`: how an agent begins; None: it is any command.
-    """
+def find_command(plan: TaskPlan, env: Mapping[str, str]) -> str:
+    """Find its program, from its folder. Raises CannotStart. Both may lie on a disk that does not answer."""
     if not attempt_folder.is_folder(plan.cwd):
         raise cannot(
             ErrorClass.SPAWN_FAILED, f"the folder {plan.cwd} is not there; make it, or change the task's cwd"
@@ -76,6 +73,14 @@ def prepare(plan: TaskPlan, folder: str, env: dict[str, str], opening: Opening |
             f"the command {plan.command[0]} was not found, or may not be executed",
             guidance=f"install {plan.command[0]}, name it by its whole path, or set PATH in the task's env",
         )
+    return command
+
+
+def prepare(plan: TaskPlan, command: str, folder: str, env: dict[str, str], opening: Opening | None) -> Prepared:
+    """Make the attempt's folder, in which its shim will find what it needs. Raises OSError where the disk refuses.
+
+    `command`: its program; `opening`: how an agent begins, None: it is any command.
+    """
     words, text = plan.command, plan.stdin
     if opening is not None:
         words, prompt = command_line.argv(PROFILES[plan.profile], plan.command, plan.prompt, opening.session)
