@@ -28,6 +28,7 @@ from crewd.engine.managed.places import (
     CannotStart,
     Opening,
     Prepared,
+    Programs,
     cannot,
     environment,
     find_command,
@@ -86,6 +87,7 @@ class Conductor:
     short: dict[Key, str] = field(default_factory=dict)  # attempts for whose start crewd lacks something: what
     messages: Counter[str] = field(default_factory=Counter)  # of protocol workers whose attempt is over, by type
     defects: Counter[str] = field(default_factory=Counter)  # part -> what it survived: each is in the log as well
+    programs: Programs = field(default_factory=Programs)
     one_start: asyncio.Lock = field(default_factory=asyncio.Lock)  # in one turn of the event loop
     one_large: asyncio.Lock = field(default_factory=asyncio.Lock)  # line of an agent is understood at one time
     stopping: Stopping = field(init=False)
@@ -224,7 +226,10 @@ class Conductor:
 
         While the disk of its folder does not answer it keeps its slot, and is not to blame.
         """
-        found = asyncio.wrap_future(begin(partial(find_command, attempt.plan, env), "crewd-command"))
+        now = self.clock.read().mono
+        if self.programs.near(attempt.plan, env, now):
+            return find_command(attempt.plan, env)
+        found = asyncio.wrap_future(begin(partial(self.programs.find, attempt.plan, env, now), "crewd-command"))
         while attempt.over is None:
             await asyncio.wait((found,), timeout=SHORTAGE_PAUSE)
             if found.done():

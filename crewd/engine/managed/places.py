@@ -1,15 +1,17 @@
 """Places: the folder of one attempt, what lies in it, and the environment in which its command runs."""
 
 import errno
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from crewd.engine.managed.options import TaskOptions
 from crewd.host import attempt_folder
-from crewd.host.files import Root
+from crewd.host.files import Root, is_network
 from crewd.host.spawning import Spawn, resolve
 from crewd.model.event import span_id, trace_id
 from crewd.model.failure import ErrorClass, Failure
@@ -23,6 +25,8 @@ from crewd.policy.profiles import PROFILES
 SECRET_MAX = attempt_folder.SECRET_MAX
 OPENING_MAX = 64 * 1024
 Amount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+NEAR_SECONDS = 60.0  # for which a disk is known to be one of this machine: something else may be mounted there later
+NEAR_MAX = 1_000  # folders
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -74,6 +78,34 @@ def find_command(plan: TaskPlan, env: Mapping[str, str]) -> str:
             guidance=f"install {plan.command[0]}, name it by its whole path, or set PATH in the task's env",
         )
     return command
+
+
+@dataclass(eq=False)
+class Programs:
+    """Finds programs, and knows for a while where every folder to look in is on a disk of this machine.
+
+    A network filesystem may never answer: there, and where nothing is known, whoever looks must not be the loop. A
+    thread for each start would cost the others a sixth of their speed.
+    """
+
+    _near: dict[tuple[str, str], float] = field(default_factory=dict)  # (folder, PATH) -> monotonic time
+
+    def near(self, plan: TaskPlan, env: Mapping[str, str], now: float) -> bool:
+        return now - self._near.get(_looked_in(plan, env), -math.inf) < NEAR_SECONDS
+
+    def find(self, plan: TaskPlan, env: Mapping[str, str], now: float) -> str:
+        """Find a program as `find_command` does, in a thread, and learn whether the next may do without."""
+        command = find_command(plan, env)
+        cwd, path = key = _looked_in(plan, env)
+        if not any(map(is_network, {cwd, *filter(None, path.split(":")), str(Path(command).parent)})):
+            if len(self._near) >= NEAR_MAX:
+                self._near.clear()
+            self._near[key] = now
+        return command
+
+
+def _looked_in(plan: TaskPlan, env: Mapping[str, str]) -> tuple[str, str]:
+    return plan.cwd, env.get("PATH", PATH)
 
 
 def prepare(plan: TaskPlan, command: str, folder: str, env: dict[str, str], opening: Opening | None) -> Prepared:

@@ -126,7 +126,7 @@ function health({ status, pauses, circuits, more }) {
   const watches = `it watches ${count(status.runs, "run")} of ${count(status.crews.length, "crew")} with ${count(workers, "worker")} at work`;
   return h("div", { "data-key": "health" },
     h("p", { class: "health" }, badge(found.ready ? "ready" : "not ready"), " ",
-      found.ready ? `crewd does its whole work; ${watches}.` : `crewd does not do its whole work; ${watches}.`, " ",
+      `crewd ${found.ready ? found.roots_stuck.length ? "does its work where disks answer" : "does its whole work" : "does not do its whole work"}; ${watches}.`, " ",
       h("span", { class: "faint" }, `Round ${found.rounds}, every ${span(found.round_interval)}, up for `,
         counts(found.started_at), ".")),
     bad.map(([part, why]) => notice("bad", `Degraded: ${plain(part)}.`, why)),
