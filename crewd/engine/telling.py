@@ -35,7 +35,10 @@ def tell_standing(
     if is_flapping(standing, observed) and not was_flapping:
         data = {"changes": len(standing.changes), "until_observed": standing.flapping_until}
         tidings.tell(task_event("worker.flapping", run, task, now.wall, data))
-    if standing.level is worker.told or worker.unproven:
+    if standing.level is worker.told:
+        worker.recalled = None  # seen anew: what comes from now on is news, also what is better
+        return False
+    if worker.unproven:
         return False
     silence = worker.silence(observed)
     data = {

@@ -548,6 +548,21 @@ def test_a_worker_presumed_dead_whose_process_turns_up_is_not_dead() -> None:
     assert play(scene).levels() == ["warn", "stale", "dead", "stale"]
 
 
+def test_who_was_found_dead_again_after_a_restart_and_then_lives_is_told_and_shown_so() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.source.put(run(task(beat=1)))
+        await stage.seconds(400)
+        stage.restart()
+        await stage.seconds(500)
+        assert stage.levels()[-1] == "dead" and stage.worker().standing.held_by == ""
+        stage.processes.add(7, marks=(MARK,))
+        stage.source.put(run(task(beat=1, pid=7)))
+        await stage.rounds(2)
+        assert stage.worker().standing.level is Level.STALE
+
+    assert play(scene).levels() == ["warn", "stale", "dead", "stale"]
+
+
 def test_the_brake_holds_the_step_into_dead_and_no_other() -> None:
     async def scene(stage: Stage) -> None:
         for n in range(10):
